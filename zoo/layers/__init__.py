@@ -1,0 +1,30 @@
+"""The building blocks: gates, attention, and what stands around them.
+
+Keras layers on `keras.ops`: they run on TensorFlow, JAX and PyTorch, alone or in models of your
+own. `LSTM` and `MultiHeadAttention` take the place of Keras's, weights and all.
+"""
+
+from zoo.layers.attention import MultiHeadAttention
+from zoo.layers.dot_product import scaled_dot_product_attention
+from zoo.layers.dropout import WordDropout
+from zoo.layers.lstm import LSTM
+from zoo.layers.lstm_cell import LSTMCell, LSTMState, lstm_step
+from zoo.layers.masking import LengthMask
+from zoo.layers.pooling import MaskedPooling
+from zoo.layers.positions import LearnedPositions, SinusoidalPositions
+from zoo.layers.transformer import TransformerBlock
+
+__all__ = [
+    "LSTM",
+    "LSTMCell",
+    "LSTMState",
+    "LearnedPositions",
+    "LengthMask",
+    "MaskedPooling",
+    "MultiHeadAttention",
+    "SinusoidalPositions",
+    "TransformerBlock",
+    "WordDropout",
+    "lstm_step",
+    "scaled_dot_product_attention",
+]

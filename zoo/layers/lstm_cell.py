@@ -1,0 +1,260 @@
+"""One step of an LSTM: a pure function, and the cell around it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+# Stock `keras.layers.RNN` renews the dropout masks of instances of this class alone, and it is
+# nowhere public; without it a cell of ours in Keras's RNN would keep the first batch's masks.
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
+
+from zoo.layers.arguments import check_positive, check_rate
+
+Activation = Callable[[Any], Any]
+
+
+class LSTMState(NamedTuple):
+    """What an LSTM carries from step to step.
+
+    Args:
+        hidden: `float[B, U]`, the output of the last step, h.
+        cell: `float[B, U]`, the cell state, c.
+    """
+
+    hidden: Any
+    cell: Any
+
+
+def lstm_step(
+    gates: Any, cell: Any, activation: Activation = ops.tanh, gate: Activation = ops.sigmoid
+) -> LSTMState:
+    """One step of an LSTM, from its gates' inputs on.
+
+        i, f, o = gate(...), g = activation(...)
+        c' = f * c + i * g
+        h' = o * activation(c')
+
+    Args:
+        gates: `float[B, 4U]`, `[h, x] W + b` of all gates in the order i, f, c, o.
+        cell: `float[B, U]`, the cell state before.
+        activation: of the candidate and of the cell state.
+        gate: activation of the three gates.
+
+    Returns:
+        The state after.
+
+    Example:
+        >>> state = lstm_step(ops.zeros((1, 8)), ops.ones((1, 2)))
+        >>> ops.convert_to_numpy(state.cell).tolist()
+        [[0.5, 0.5]]
+    """
+    i, f, g, o = ops.split(gates, 4, axis=-1)  # each float[B, U]
+    cell = gate(f) * cell + gate(i) * activation(g)  # float[B, U]
+    return LSTMState(gate(o) * activation(cell), cell)
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class LSTMCell(DropoutRNNCell, keras.layers.Layer):
+    """One step of an LSTM, to be run over time by `keras.layers.RNN` or `zoo.layers.LSTM`.
+
+    With `[h, x]` the concatenation of the previous hidden state and the input:
+
+        f = sigmoid(W_f [h, x] + b_f)        forget gate: near 0 forgets, near 1 keeps
+        i = sigmoid(W_i [h, x] + b_i)        input gate
+        g = tanh   (W_c [h, x] + b_c)        candidate cell state
+        c' = f * c + i * g                   cell state
+        o = sigmoid(W_o [h, x] + b_o)        output gate
+        h' = o * tanh(c')                    hidden state
+
+    Sources: Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000; its bias of one:
+    Jozefowicz et al. 2015; dropout with one mask a sequence: Gal & Ghahramani 2016.
+
+    The weights are packed as `keras.layers.LSTMCell` packs them, gates in the order i, f, c, o:
+    `kernel [D, 4U]`, `recurrent_kernel [U, 4U]`, `bias [4U]`.
+
+    Args:
+        units: U.
+        activation: of the candidate and of the cell state.
+        recurrent_activation: of the three gates.
+        use_bias: whether there is a bias.
+        kernel_initializer: of the input weights.
+        recurrent_initializer: of the recurrent weights.
+        bias_initializer: of the bias.
+        unit_forget_bias: whether the forget gate's bias begins at one.
+        kernel_regularizer: of the input weights.
+        recurrent_regularizer: of the recurrent weights.
+        bias_regularizer: of the bias.
+        kernel_constraint: of the input weights.
+        recurrent_constraint: of the recurrent weights.
+        bias_constraint: of the bias.
+        dropout: share of the inputs dropped in training, in [0, 1].
+        recurrent_dropout: share of the hidden state dropped in training, in [0, 1].
+        seed: of the dropout.
+        implementation: 2 drops the same inputs for all gates, 1 others for each gate; a
+            `recurrent_dropout` above zero implies 1.
+
+    Call arguments:
+        inputs: `float[B, D]`.
+        states: the pair `[hidden, cell]`, each `float[B, U]`.
+        training: whether to drop.
+
+    Returns:
+        `float[B, U]`, the hidden state, and the list of the two new states.
+
+    Raises:
+        ValueError: if `units` is not positive, or a rate lies outside [0, 1].
+
+    Example:
+        >>> cell = LSTMCell(3)
+        >>> output, state = cell(ops.ones((2, 5)), cell.get_initial_state(2))
+        >>> tuple(output.shape), len(state)
+        ((2, 3), 2)
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_positive("units", units)
+        check_rate("dropout", dropout)
+        check_rate("recurrent_dropout", recurrent_dropout)
+        implementation = kwargs.pop("implementation", 2)
+        if implementation not in (0, 1, 2):
+            raise ValueError(f"implementation must be 0, 1 or 2, not {implementation}")
+        super().__init__(**kwargs)
+        self.units = units
+        self.activation = keras.activations.get(activation)
+        self.recurrent_activation = keras.activations.get(recurrent_activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.unit_forget_bias = unit_forget_bias
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.recurrent_regularizer = keras.regularizers.get(recurrent_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.recurrent_constraint = keras.constraints.get(recurrent_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+        self.dropout = dropout
+        self.recurrent_dropout = recurrent_dropout
+        self.implementation = 1 if recurrent_dropout else implementation
+        if self.implementation == 1:
+            # DropoutRNNCell then draws a mask for each gate.
+            self.dropout_mask_count = 4
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed=seed)
+        self.state_size = [units, units]
+        self.output_size = units
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Makes the weights for inputs of D features."""
+        self.kernel = self.add_weight(
+            shape=(input_shape[-1], 4 * self.units),
+            name="kernel",
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        self.recurrent_kernel = self.add_weight(
+            shape=(self.units, 4 * self.units),
+            name="recurrent_kernel",
+            initializer=self.recurrent_initializer,
+            regularizer=self.recurrent_regularizer,
+            constraint=self.recurrent_constraint,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                shape=(4 * self.units,),
+                name="bias",
+                initializer=self._initial_bias if self.unit_forget_bias else self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+
+    def _initial_bias(self, shape: Sequence[int], *args: Any, **kwargs: Any) -> Any:
+        del shape  # made gate by gate, as Keras does, so that a seeded initialiser gives the same
+        units = self.units
+        return ops.concatenate(
+            [
+                self.bias_initializer((units,), *args, **kwargs),
+                keras.initializers.Ones()((units,), *args, **kwargs),
+                self.bias_initializer((2 * units,), *args, **kwargs),
+            ]
+        )  # float[4U]
+
+    def call(self, inputs: Any, states: Any, training: bool = False) -> tuple[Any, list[Any]]:
+        """Runs one step."""
+        hidden, cell = states
+        input_mask = self.get_dropout_mask(inputs) if training and self.dropout else None
+        hidden_mask = None
+        if training and self.recurrent_dropout:
+            hidden_mask = self.get_recurrent_dropout_mask(hidden)
+        gates = self._project(inputs, self.kernel, input_mask)  # float[B, 4U]
+        gates = gates + self._project(hidden, self.recurrent_kernel, hidden_mask)
+        if self.bias is not None:
+            gates = gates + self.bias
+        state = lstm_step(gates, cell, self.activation, self.recurrent_activation)
+        return state.hidden, list(state)
+
+    def _project(self, values: Any, kernel: Any, mask: Any) -> Any:
+        """`values W` of all gates; a list of masks is one for each gate."""
+        if mask is None:
+            return ops.matmul(values, kernel)  # float[B, 4U]
+        if not isinstance(mask, list):
+            return ops.matmul(values * mask, kernel)  # float[B, 4U]
+        kernels = ops.split(kernel, 4, axis=1)  # each float[D, U]
+        parts = [ops.matmul(values * m, k) for m, k in zip(mask, kernels, strict=True)]
+        return ops.concatenate(parts, axis=-1)  # float[B, 4U]
+
+    def get_initial_state(self, batch_size: Any = None) -> list[Any]:
+        """Returns zeros for both states, each `float[B, U]`."""
+        return [ops.zeros((batch_size, u), dtype=self.compute_dtype) for u in self.state_size]
+
+    def get_config(self) -> dict[str, Any]:
+        """Every constructor argument, by name."""
+        return {**super().get_config(), **cell_config(self)}
+
+
+def cell_config(cell: LSTMCell) -> dict[str, Any]:
+    """The constructor arguments that the cell and the layer share."""
+    return {
+        "units": cell.units,
+        "activation": keras.activations.serialize(cell.activation),
+        "recurrent_activation": keras.activations.serialize(cell.recurrent_activation),
+        "use_bias": cell.use_bias,
+        "kernel_initializer": keras.initializers.serialize(cell.kernel_initializer),
+        "recurrent_initializer": keras.initializers.serialize(cell.recurrent_initializer),
+        "bias_initializer": keras.initializers.serialize(cell.bias_initializer),
+        "unit_forget_bias": cell.unit_forget_bias,
+        "kernel_regularizer": keras.regularizers.serialize(cell.kernel_regularizer),
+        "recurrent_regularizer": keras.regularizers.serialize(cell.recurrent_regularizer),
+        "bias_regularizer": keras.regularizers.serialize(cell.bias_regularizer),
+        "kernel_constraint": keras.constraints.serialize(cell.kernel_constraint),
+        "recurrent_constraint": keras.constraints.serialize(cell.recurrent_constraint),
+        "bias_constraint": keras.constraints.serialize(cell.bias_constraint),
+        "dropout": cell.dropout,
+        "recurrent_dropout": cell.recurrent_dropout,
+        "seed": cell.seed,
+        "implementation": cell.implementation,
+    }

@@ -1,0 +1,107 @@
+"""From a sequence of any length to one vector, padding left out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from zoo.layers.arguments import check_choice
+
+MODES = ("last", "mean", "max", "attention")
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class MaskedPooling(keras.layers.Layer):
+    """Pools over the steps that a mask leaves; a row without any gives zeros.
+
+        last        the last real step
+        mean        sum of the real steps / their number
+        max         the largest value of each feature
+        attention   sum_t a[t] x[t],  a = softmax_t(w · tanh(W x[t] + b))
+
+    Source of attention pooling: Yang et al. 2016, "Hierarchical Attention Networks for Document
+    Classification".
+
+    Args:
+        mode: one of the four.
+
+    Call arguments:
+        inputs: `float[B, T, D]`.
+        mask: `bool[B, T]`, true where a step is real; the inputs' Keras mask if left out.
+
+    Returns:
+        `float[B, D]`.
+
+    Raises:
+        ValueError: for any other mode.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.array([[[1.0], [3.0], [9.0]]], "float32")
+        >>> pooled = MaskedPooling("mean")(x, mask=np.array([[True, True, False]]))
+        >>> float(pooled[0, 0])
+        2.0
+    """
+
+    def __init__(self, mode: str = "mean", **kwargs: Any) -> None:
+        check_choice("mode", mode, MODES)
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.mode = mode
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Makes the weights of attention pooling; the other modes have none."""
+        if self.mode == "attention":
+            size = input_shape[-1]
+            self.kernel = self.add_weight(
+                shape=(size, size), name="kernel", initializer="glorot_uniform"
+            )
+            self.bias = self.add_weight(shape=(size,), name="bias", initializer="zeros")
+            self.query = self.add_weight(
+                shape=(size, 1), name="query", initializer="glorot_uniform"
+            )
+
+    def call(self, inputs: Any, mask: Any = None) -> Any:
+        """Pools over axis 1."""
+        real = ops.ones_like(inputs[:, :, :1], dtype="bool")  # bool[B, T, 1]
+        if mask is not None:
+            real = ops.expand_dims(ops.cast(mask, "bool"), -1)  # bool[B, T, 1]
+        if self.mode == "max":
+            lowest = ops.max(ops.where(real, inputs, _lowest(inputs.dtype)), axis=1)  # [B, D]
+            return ops.where(ops.any(real, axis=1), lowest, ops.zeros_like(lowest))
+        if self.mode == "last":
+            steps = ops.cumsum(ops.ones_like(real, dtype="int32"), axis=1)  # int32[B, T, 1]
+            steps = ops.where(real, steps, 0)
+            # Zero is the place of no step: a row without any picks nothing.
+            picked = ops.logical_and(real, steps == ops.max(steps, axis=1, keepdims=True))
+            return ops.sum(ops.where(picked, inputs, ops.zeros_like(inputs)), axis=1)  # [B, D]
+        # Summed in float32: half precision cannot count past 2,048 steps.
+        values = ops.cast(ops.where(real, inputs, ops.zeros_like(inputs)), "float32")
+        if self.mode == "mean":
+            weights = ops.cast(real, "float32")  # float32[B, T, 1]
+        else:
+            hidden = ops.tanh(ops.matmul(inputs, self.kernel) + self.bias)  # float[B, T, D]
+            scores = ops.cast(ops.matmul(hidden, self.query), "float32")  # float32[B, T, 1]
+            scores = ops.where(real, scores, -1e30)
+            scores = scores - ops.stop_gradient(ops.max(scores, axis=1, keepdims=True))
+            weights = ops.where(real, ops.exp(scores), 0.0)  # float32[B, T, 1]
+        total = ops.sum(weights, axis=1)  # float32[B, 1]
+        pooled = ops.sum(values * weights, axis=1) / ops.where(total == 0, 1.0, total)
+        return ops.cast(pooled, inputs.dtype)  # float[B, D]
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
+        """A vector has no steps, and so no mask."""
+        return
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
+        """The input's shape without its steps."""
+        return (input_shape[0], input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """Every constructor argument, by name."""
+        return {**super().get_config(), "mode": self.mode}
+
+
+def _lowest(dtype: Any) -> float:
+    return -65_504.0 if keras.backend.standardize_dtype(dtype) == "float16" else -3e38

@@ -1,0 +1,141 @@
+"""Where a step stands in its sequence, told to layers that would not know."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from zoo.layers.arguments import check_positive
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class SinusoidalPositions(keras.layers.Layer):
+    """Adds sines and cosines of each step's position; nothing is learnt, any length works.
+
+        PE[t, 2i] = sin(t / max_wavelength^(2i / D)),  PE[t, 2i + 1] = cos(the same)
+
+    Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.5.
+
+    Args:
+        max_wavelength: the longest wave, as a multiple of 2 pi steps.
+
+    Call arguments:
+        inputs: `float[B, T, D]`.
+
+    Returns:
+        `float[B, T, D]`, with the inputs' mask.
+
+    Raises:
+        ValueError: if `max_wavelength` is not above one.
+
+    Example:
+        >>> SinusoidalPositions()(ops.zeros((1, 3, 4)))[0, 0].shape == (4,)
+        True
+    """
+
+    def __init__(self, max_wavelength: float = 10_000.0, **kwargs: Any) -> None:
+        if not max_wavelength > 1:
+            raise ValueError(f"max_wavelength must be above 1, not {max_wavelength}")
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.max_wavelength = max_wavelength
+
+    def call(self, inputs: Any) -> Any:
+        """Adds the positions."""
+        size = inputs.shape[-1]
+        pairs = np.arange(size) // 2  # int[D]
+        frequencies = np.exp(-math.log(self.max_wavelength) * 2 * pairs / size)  # float[D]
+        # A cosine is a sine a quarter of a wave ahead.
+        phases = np.where(np.arange(size) % 2, math.pi / 2, 0.0)  # float[D]
+        # float32 even under half precision, in which step 2,049 and 2,050 are one.
+        steps = ops.cast(ops.arange(ops.shape(inputs)[1]), "float32")[:, None]  # float[T, 1]
+        angles = steps * ops.cast(frequencies, "float32") + ops.cast(phases, "float32")
+        return inputs + ops.cast(ops.sin(angles), inputs.dtype)  # float[B, T, D]
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
+        """The input's shape."""
+        return tuple(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        """Every constructor argument, by name."""
+        return {**super().get_config(), "max_wavelength": self.max_wavelength}
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class LearnedPositions(keras.layers.Layer):
+    """Adds a learnt vector for each position.
+
+        output[b, t] = inputs[b, t] + embeddings[t]
+
+    Source: Gehring et al. 2017; Devlin et al. 2018.
+
+    Args:
+        max_length: positions that are learnt, in steps.
+        embeddings_initializer: of the vectors.
+
+    Call arguments:
+        inputs: `float[B, T, D]`, T at most `max_length`.
+
+    Returns:
+        `float[B, T, D]`, with the inputs' mask.
+
+    Raises:
+        ValueError: if `max_length` is not positive, or if T is known and larger. Where T is known
+            only when the graph runs, a longer sequence fails there, adding `[max_length, D]`.
+
+    Example:
+        >>> LearnedPositions(5)(ops.zeros((1, 3, 4))).shape == (1, 3, 4)
+        True
+    """
+
+    def __init__(
+        self, max_length: int, embeddings_initializer: Any = "uniform", **kwargs: Any
+    ) -> None:
+        check_positive("max_length", max_length)
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.max_length = max_length
+        self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Makes the vectors for inputs of D features."""
+        self.embeddings = self.add_weight(
+            shape=(self.max_length, input_shape[-1]),
+            name="embeddings",
+            initializer=self.embeddings_initializer,
+        )
+
+    def call(self, inputs: Any) -> Any:
+        """Adds the positions."""
+        return inputs + self.embeddings[: ops.shape(inputs)[1]]  # float[B, T, D]
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
+        """The input's shape."""
+        return tuple(input_shape)
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        """The symbolic output; here a length that is known is checked."""
+        self._check(inputs.shape[1])
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Checks the length where it is known, then calls the layer."""
+        shape = getattr(inputs, "shape", None)
+        if shape is not None and len(shape) == 3:
+            self._check(shape[1])
+        return super().__call__(inputs, *args, **kwargs)
+
+    def _check(self, length: int | None) -> None:
+        if length is not None and length > self.max_length:
+            raise ValueError(
+                f"a sequence of {length} steps is longer than max_length={self.max_length}"
+            )
+
+    def get_config(self) -> dict[str, Any]:
+        """Every constructor argument, by name."""
+        initializer = keras.initializers.serialize(self.embeddings_initializer)
+        own = {"max_length": self.max_length, "embeddings_initializer": initializer}
+        return {**super().get_config(), **own}

@@ -1,0 +1,163 @@
+"""The Transformer's encoder block."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from zoo.layers.arguments import check_choice, check_positive, check_rate
+from zoo.layers.attention import MultiHeadAttention
+
+NORMS = ("post", "pre")
+
+
+@keras.saving.register_keras_serializable(package="zoo")
+class TransformerBlock(keras.layers.Layer):
+    """Self-attention and a two-layer network, each with a residual connection and a norm.
+
+        post   x = norm(x + attention(x));          x = norm(x + network(x))
+        pre    x = x + attention(norm(x));          x = x + network(norm(x))
+        network(x) = W_2 activation(W_1 x + b_1) + b_2
+
+    Sources: `"post"`, Vaswani et al. 2017; `"pre"`, which trains without warm-up and wants one
+    more norm after the last block, Xiong et al. 2020.
+
+    Args:
+        num_heads: H.
+        key_dim: K, the size of a head's query, key and value.
+        feedforward_dim: size of the network's inner layer.
+        dropout: share of the attention weights, and of each half's result, dropped in training.
+        activation: of the network's inner layer.
+        norm: `"post"` or `"pre"`.
+        epsilon: of the norms.
+        seed: of the dropout.
+
+    Call arguments:
+        inputs: `float[B, T, D]`.
+        mask: `bool[B, T]`, true where a step is real; the inputs' Keras mask if left out.
+        attention_mask: true where attending is allowed besides, `[B, T, T]` or `[B, H, T, T]`.
+        training: whether to drop.
+        use_causal_mask: whether a step sees none after it.
+
+    Returns:
+        `float[B, T, D]`, with the inputs' mask.
+
+    Raises:
+        ValueError: if a size is not positive, `dropout` lies outside [0, 1], or for another norm.
+
+    Example:
+        >>> block = TransformerBlock(num_heads=2, key_dim=3, feedforward_dim=11)
+        >>> tuple(block(keras.ops.ones((1, 5, 7))).shape)
+        (1, 5, 7)
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        key_dim: int,
+        feedforward_dim: int,
+        dropout: float = 0.0,
+        activation: Any = "relu",
+        norm: str = "post",
+        epsilon: float = 1e-6,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_positive("num_heads", num_heads)
+        check_positive("key_dim", key_dim)
+        check_positive("feedforward_dim", feedforward_dim)
+        check_rate("dropout", dropout)
+        check_choice("norm", norm, NORMS)
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.num_heads = num_heads
+        self.key_dim = key_dim
+        self.feedforward_dim = feedforward_dim
+        self.dropout = dropout
+        self.activation = keras.activations.get(activation)
+        self.norm = norm
+        self.epsilon = epsilon
+        self.seed = seed
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Makes the parts for inputs of D features."""
+        shape, policy = tuple(input_shape), self.dtype_policy
+        self.attention = MultiHeadAttention(
+            self.num_heads,
+            self.key_dim,
+            dropout=self.dropout,
+            seed=self.seed,
+            dtype=policy,
+            name="attention",
+        )
+        self.attention.build(shape, shape)
+        self.inner = keras.layers.Dense(
+            self.feedforward_dim, activation=self.activation, dtype=policy, name="inner"
+        )
+        self.inner.build(shape)
+        self.outer = keras.layers.Dense(shape[-1], dtype=policy, name="outer")
+        self.outer.build((*shape[:-1], self.feedforward_dim))
+        self.attention_norm = self._make_norm("attention_norm", shape)
+        self.network_norm = self._make_norm("network_norm", shape)
+        self.attention_dropout = keras.layers.Dropout(self.dropout, seed=self.seed, dtype=policy)
+        self.network_dropout = keras.layers.Dropout(self.dropout, seed=self.seed, dtype=policy)
+
+    def _make_norm(self, name: str, shape: tuple) -> keras.layers.LayerNormalization:
+        layer = keras.layers.LayerNormalization(
+            epsilon=self.epsilon, dtype=self.dtype_policy, name=name
+        )
+        layer.build(shape)
+        return layer
+
+    def call(
+        self,
+        inputs: Any,
+        mask: Any = None,
+        attention_mask: Any = None,
+        training: bool | None = None,
+        use_causal_mask: bool = False,
+    ) -> Any:
+        """Runs both halves."""
+
+        def attend(x: Any) -> Any:
+            attended = self.attention(
+                x,
+                x,
+                query_mask=mask,
+                value_mask=mask,
+                attention_mask=attention_mask,
+                training=training,
+                use_causal_mask=use_causal_mask,
+            )
+            return self.attention_dropout(attended, training=training)  # [B, T, D]
+
+        def transform(x: Any) -> Any:
+            return self.network_dropout(self.outer(self.inner(x)), training=training)  # [B, T, D]
+
+        if self.norm == "post":
+            x = self.attention_norm(inputs + attend(inputs))
+            return self.network_norm(x + transform(x))
+        x = inputs + attend(self.attention_norm(inputs))
+        return x + transform(self.network_norm(x))
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
+        """The input's shape."""
+        return tuple(input_shape)
+
+    def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The symbolic output."""
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Every constructor argument, by name."""
+        own = {
+            "num_heads": self.num_heads,
+            "key_dim": self.key_dim,
+            "feedforward_dim": self.feedforward_dim,
+            "dropout": self.dropout,
+            "activation": keras.activations.serialize(self.activation),
+            "norm": self.norm,
+            "epsilon": self.epsilon,
+            "seed": self.seed,
+        }
+        return {**super().get_config(), **own}
