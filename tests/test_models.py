@@ -1,0 +1,223 @@
+"""What every model family must do, whatever lies inside it."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from zoo.layers import LSTM
+from zoo.models import MODELS, SIZES, FeatureInputs, TokenInputs
+
+# Every dimension is its own prime, so that a swapped axis cannot pass.
+ROWS, STEPS, FEATURES, CLASSES, IDS = 5, 11, 7, 3, 29
+KINDS = {"tokens": TokenInputs(IDS), "features": FeatureInputs(FEATURES)}
+
+
+@pytest.fixture(params=sorted(MODELS))
+def family(request):
+    return request.param
+
+
+@pytest.fixture(params=sorted(KINDS))
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    keras.utils.set_random_seed(2)
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def make_batch(kind, rows=ROWS, steps=STEPS, seed=3):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, steps + 1, rows).astype("int32")
+    lengths[0] = steps
+    real = np.arange(steps) < lengths[:, None]
+    if kind == "tokens":
+        return {"ids": np.where(real, rng.integers(1, IDS, (rows, steps)), 0).astype("int32")}
+    features = rng.normal(size=(rows, steps, FEATURES)).astype("float32")
+    return {"features": features, "lengths": lengths}
+
+
+def append_padding(batch, steps):
+    """The same rows, longer; what is behind a track's length must not matter, so it is not zero."""
+    if "ids" in batch:
+        return {"ids": np.pad(batch["ids"], ((0, 0), (0, steps)))}
+    extra = ((0, 0), (0, steps), (0, 0))
+    return {**batch, "features": np.pad(batch["features"], extra, constant_values=9.0)}
+
+
+def make_model(family, kind, **arguments):
+    return MODELS[family](KINDS[kind], CLASSES, **arguments)
+
+
+def predict(model, batch):
+    return keras.ops.convert_to_numpy(model(batch, training=False))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_both_sizes_give_float32_logits(family, kind, size):
+    logits = predict(make_model(family, kind, size=size), make_batch(kind))
+    assert logits.shape == (ROWS, CLASSES)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
+
+
+def test_base_is_larger_than_small(family, kind):
+    small, base = (make_model(family, kind, size=size).count_params() for size in SIZES)
+    assert base > small
+
+
+def test_config_round_trip(family, kind):
+    model = make_model(family, kind)
+    copy = keras.Model.from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    batch = make_batch(kind)
+    np.testing.assert_allclose(predict(copy, batch), predict(model, batch), atol=1e-6)
+
+
+def test_keras_file_round_trip(family, kind, tmp_path):
+    model = make_model(family, kind)
+    model.save(tmp_path / "model.keras")
+    copy = keras.models.load_model(tmp_path / "model.keras")
+    batch = make_batch(kind)
+    np.testing.assert_allclose(predict(copy, batch), predict(model, batch), atol=1e-6)
+
+
+def test_saved_model_round_trip(family, kind, tmp_path):
+    model = make_model(family, kind)
+    batch = make_batch(kind)
+    signature = {
+        name: tf.TensorSpec([None] * (values.ndim - (values.ndim == 3)) + [FEATURES][: values.ndim == 3],
+                            values.dtype)
+        for name, values in batch.items()
+    }  # fmt: skip
+    module = tf.Module()
+    module.variables_of_model = [v.value for v in model.variables]
+    module.logits = tf.function(lambda inputs: model(inputs, training=False), [signature])
+    tf.saved_model.save(module, str(tmp_path))
+    loaded = tf.saved_model.load(str(tmp_path))
+    tensors = {name: tf.constant(values) for name, values in batch.items()}
+    np.testing.assert_allclose(loaded.logits(tensors), predict(model, batch), atol=1e-5)
+
+
+def test_graph_equals_eager(family, kind):
+    model = make_model(family, kind)
+    batch = {name: tf.constant(values) for name, values in make_batch(kind).items()}
+    graph = tf.function(lambda inputs: model(inputs, training=False))
+    np.testing.assert_allclose(graph(batch), predict(model, batch), atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_padding_changes_nothing(family, kind, policy):
+    keras.config.set_dtype_policy(policy)
+    model = make_model(family, kind)
+    batch = make_batch(kind)
+    expected = predict(model, batch)
+    # Half precision may sum in another order when the shape changes; a lost mask costs far more.
+    tolerance = 1e-5 if policy == "float32" else 2e-2
+    for extra in (1, 13):
+        padded = predict(model, append_padding(batch, extra))
+        np.testing.assert_allclose(padded, expected, atol=tolerance)
+
+
+def test_rows_do_not_see_one_another(family, kind):
+    model = make_model(family, kind)
+    batch = make_batch(kind)
+    expected = predict(model, batch)
+    order = np.random.default_rng(5).permutation(ROWS)
+    shuffled = predict(model, {name: values[order] for name, values in batch.items()})
+    np.testing.assert_allclose(shuffled, expected[order], atol=1e-5)
+    alone = predict(model, {name: values[1:2] for name, values in batch.items()})
+    np.testing.assert_allclose(alone, expected[1:2], atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_gives_float32_logits_near_the_float32_ones(family, kind, policy):
+    expected_model = make_model(family, kind)
+    batch = make_batch(kind)
+    keras.config.set_dtype_policy(policy)
+    model = make_model(family, kind)
+    model.set_weights(expected_model.get_weights())
+    logits = predict(model, batch)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, predict(expected_model, batch), atol=0.05)
+
+
+def train_step(model, batch, labels, optimizer):
+    with tf.GradientTape() as tape:
+        logits = model(batch, training=True)
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+    gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+    optimizer.apply(gradients, model.trainable_variables)
+    return loss
+
+
+def test_one_step_moves_every_weight(family, kind):
+    model = make_model(family, kind, word_dropout_rate=0.1 if kind == "tokens" else 0.0)
+    before = [np.array(v) for v in model.trainable_variables]
+    labels = np.arange(ROWS) % CLASSES
+    train_step(model, make_batch(kind), labels, keras.optimizers.Adam(0.1))
+    still = [
+        variable.path
+        for variable, old in zip(model.trainable_variables, before, strict=True)
+        if np.array_equal(np.array(variable), old)
+    ]
+    assert not still
+
+
+@pytest.mark.slow
+def test_overfits_32_examples(family, kind):
+    model = make_model(family, kind, dropout_rate=0.0)
+    batch = make_batch(kind, rows=32)
+    labels = tf.constant(np.arange(32) % CLASSES)
+    tensors = {name: tf.constant(values) for name, values in batch.items()}
+    optimizer = keras.optimizers.Adam(0.01)
+    optimizer.build(model.trainable_variables)
+    step = tf.function(lambda: train_step(model, tensors, labels, optimizer))
+    for _ in range(150):
+        step()
+    predicted = predict(model, batch).argmax(-1)
+    assert (predicted == labels.numpy()).mean() == 1.0
+
+
+def test_single_numbers_of_a_size_can_be_changed(kind):
+    model = make_model("bilstm", kind, size="small,units=13")
+    cells = [
+        layer.forward_layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Bidirectional)
+    ]
+    assert [(type(cell), cell.units) for cell in cells] == [(LSTM, 13)]
+
+
+@pytest.mark.parametrize(
+    ("family", "arguments", "message"),
+    [
+        ("bilstm", {"size": "huge"}, "size 'huge' is unknown: it is one of small, base"),
+        ("bilstm", {"size": "small,unit=3"}, "no number 'unit': did you mean 'units'"),
+        ("bag", {"size": "small,num_heads=3"}, "no number 'num_heads': it has embedding_dim"),
+        ("bilstm", {"size": "small,units=0"}, "units must be a whole number above 0, not '0'"),
+        ("bilstm", {"size": "small,units"}, "units must be a whole number above 0, not ''"),
+        ("transformer", {"size": "small,num_heads=7"}, "64 cannot be shared by num_heads=7"),
+        ("lstm_attention", {"size": "small,units=31,num_heads=4"}, "62 cannot be shared"),
+    ],
+)
+def test_a_size_that_cannot_work_is_refused_by_name(family, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_model(family, "tokens", **arguments)
+
+
+def test_other_bad_arguments_are_refused_by_name(family):
+    with pytest.raises(ValueError, match="num_classes must be at least 2, not 1"):
+        MODELS[family](TokenInputs(IDS), 1)
+    with pytest.raises(ValueError, match="features have no words"):
+        MODELS[family](FeatureInputs(FEATURES), CLASSES, word_dropout_rate=0.1)
+    with pytest.raises(ValueError, match="inputs must be TokenInputs or FeatureInputs, not 29"):
+        MODELS[family](29, CLASSES)
+    with pytest.raises(ValueError, match="num_ids must be at least 2"):
+        TokenInputs(1)
+    with pytest.raises(ValueError, match="num_features must be at least 1"):
+        FeatureInputs(0)

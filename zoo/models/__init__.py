@@ -1,0 +1,44 @@
+"""Interchangeable classifiers: one name, one `build`, the same arguments and the same result.
+
+    MODELS[name](inputs, num_classes, size=…, dropout_rate=…, word_dropout_rate=…)
+
+Args of every `build`:
+    inputs: `TokenInputs` or `FeatureInputs`.
+    num_classes: C, at least 2.
+    size: `"small"` or `"base"`, single numbers changed if need be: `"small,units=48"`; the numbers
+        of a family stand in its `SIZES`.
+    dropout_rate: share of the embedding's channels, of the pooled values and, where there is
+        attention, of its weights that is dropped in training.
+    word_dropout_rate: share of the words that training makes unknown; 0 for features.
+
+Returns of every `build`:
+    A functional `keras.Model` from `{"ids": int32[B, T]}`, or from `{"features": float32[B, T, D],
+    "lengths": int32[B]}`, to `float32[B, C]` logits. Steps that are padding never change them.
+
+Raises of every `build`:
+    ValueError: naming the argument, for a size that the family lacks, heads that cannot share a
+        width, fewer than two classes, or word dropout on features.
+
+Example:
+    >>> model = MODELS["bilstm"](TokenInputs(num_ids=50), num_classes=2, size="small")
+    >>> model.output_shape
+    (None, 2)
+"""
+
+from collections.abc import Callable
+
+import keras
+
+from zoo.models import bag, bilstm, lstm, lstm_attention, transformer
+from zoo.models.parts import FeatureInputs, Inputs, TokenInputs
+
+MODELS: dict[str, Callable[..., keras.Model]] = {
+    "bag": bag.build,
+    "lstm": lstm.build,
+    "bilstm": bilstm.build,
+    "lstm_attention": lstm_attention.build,
+    "transformer": transformer.build,
+}
+SIZES = ("small", "base")
+
+__all__ = ["MODELS", "SIZES", "FeatureInputs", "Inputs", "TokenInputs"]

@@ -1,0 +1,32 @@
+"""Averaged embeddings: no order at all, and so the baseline of every sequence model.
+
+Source: Iyyer et al. 2015, "Deep Unordered Composition Rivals Syntactic Methods for Text
+Classification", without its hidden layers.
+"""
+
+import keras
+
+from zoo.models import parts
+
+SIZES = {"small": {"embedding_dim": 64}, "base": {"embedding_dim": 256}}
+
+
+def build(
+    inputs: parts.Inputs,
+    num_classes: int,
+    *,
+    size: str = "small",
+    dropout_rate: float = 0.3,
+    word_dropout_rate: float = 0.0,
+) -> keras.Model:
+    """Mean of the embeddings, then one linear layer; see `zoo.models` for the arguments."""
+    numbers = parts.resolve_size(size, SIZES)
+    tensors, x = parts.embed(
+        inputs,
+        numbers["embedding_dim"],
+        dropout_rate=dropout_rate,
+        word_dropout_rate=word_dropout_rate,
+    )
+    return parts.classify(
+        tensors, x, num_classes, dropout_rate=dropout_rate, pooling=("mean",), name="bag"
+    )

@@ -1,0 +1,177 @@
+"""What every model family begins and ends with: its inputs, its sizes and its head.
+
+A family says only what lies between `embed` and `classify`; that is what makes the families
+interchangeable, and a comparison of two of them a comparison of nothing else.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import keras
+
+from zoo.layers import LengthMask, MaskedPooling, WordDropout
+
+
+@dataclass(frozen=True)
+class TokenInputs:
+    """Token ids, `int32[B, T]`, 0 being padding.
+
+    Args:
+        num_ids: size of the embedding table: words, the padding id and the unknown id.
+
+    Raises:
+        ValueError: if `num_ids` has no room for padding and one more id.
+    """
+
+    num_ids: int
+
+    def __post_init__(self) -> None:
+        if self.num_ids < 2:
+            raise ValueError(f"num_ids must be at least 2 (padding, unknown), not {self.num_ids}")
+
+
+@dataclass(frozen=True)
+class FeatureInputs:
+    """Tracks of features, `float32[B, T, D]`, with their lengths in steps, `int32[B]`.
+
+    Args:
+        num_features: D, the features of one step.
+
+    Raises:
+        ValueError: if `num_features` is not positive.
+    """
+
+    num_features: int
+
+    def __post_init__(self) -> None:
+        if self.num_features < 1:
+            raise ValueError(f"num_features must be at least 1, not {self.num_features}")
+
+
+Inputs = TokenInputs | FeatureInputs
+Sizes = Mapping[str, Mapping[str, int]]
+
+
+def resolve_size(size: str, sizes: Sizes) -> dict[str, int]:
+    """The numbers that a size stands for, single ones changed if so asked.
+
+    Args:
+        size: a name in `sizes`, then any number of `,number=value`.
+        sizes: the family's named sizes.
+
+    Returns:
+        The numbers by name.
+
+    Raises:
+        ValueError: if the size or one of the numbers is not the family's, or is not positive.
+
+    Example:
+        >>> resolve_size("small,units=48", {"small": {"embedding_dim": 64, "units": 32}})
+        {'embedding_dim': 64, 'units': 48}
+    """
+    name, *changes = size.split(",")
+    if name not in sizes:
+        raise ValueError(f"size {name!r} is unknown: it is one of {', '.join(sizes)}")
+    numbers = dict(sizes[name])
+    for change in changes:
+        key, _, value = change.partition("=")
+        if key not in numbers:
+            near = difflib.get_close_matches(key, numbers, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(numbers)}"
+            raise ValueError(f"size {size!r}: this model has no number {key!r}: {hint}")
+        if not value.isdecimal() or int(value) < 1:
+            raise ValueError(f"size {size!r}: {key} must be a whole number above 0, not {value!r}")
+        numbers[key] = int(value)
+    return numbers
+
+
+def head_size(width: int, num_heads: int) -> int:
+    """What each of `num_heads` attention heads gets of `width`.
+
+    Raises:
+        ValueError: if the heads cannot share the width evenly.
+
+    Example:
+        >>> head_size(64, 4)
+        16
+    """
+    if width % num_heads:
+        raise ValueError(
+            f"a width of {width} cannot be shared by num_heads={num_heads}: "
+            f"choose num_heads among {[n for n in range(1, 17) if width % n == 0]}"
+        )
+    return width // num_heads
+
+
+def embed(
+    inputs: Inputs, width: int, *, dropout_rate: float, word_dropout_rate: float
+) -> tuple[dict[str, keras.KerasTensor], keras.KerasTensor]:
+    """From a batch as the pipeline gives it to vectors that carry their mask.
+
+    Args:
+        inputs: what a batch holds.
+        width: size of the vectors, E.
+        dropout_rate: share of the E channels dropped, the same ones at every step of a sequence.
+        word_dropout_rate: share of the words made unknown in training.
+
+    Returns:
+        The model's inputs by name, and `float[B, T, E]` with a Keras mask.
+
+    Raises:
+        ValueError: if words are to be dropped where there are none.
+    """
+    match inputs:
+        case TokenInputs(num_ids):
+            ids = keras.Input((None,), dtype="int32", name="ids")
+            tensors = {"ids": ids}
+            seen = WordDropout(word_dropout_rate, name="word_dropout")(ids)
+            x = keras.layers.Embedding(num_ids, width, mask_zero=True, name="embedding")(seen)
+        case FeatureInputs(num_features):
+            if word_dropout_rate:
+                raise ValueError(
+                    f"word_dropout_rate={word_dropout_rate}: features have no words; use 0"
+                )
+            features = keras.Input((None, num_features), name="features")
+            lengths = keras.Input((), dtype="int32", name="lengths")
+            tensors = {"features": features, "lengths": lengths}
+            masked = LengthMask(name="mask")([features, lengths])
+            x = keras.layers.Dense(width, name="embedding")(masked)
+        case _:
+            raise ValueError(f"inputs must be TokenInputs or FeatureInputs, not {inputs!r}")
+    return tensors, keras.layers.SpatialDropout1D(dropout_rate, name="embedding_dropout")(x)
+
+
+def classify(
+    tensors: dict[str, keras.KerasTensor],
+    x: keras.KerasTensor,
+    num_classes: int,
+    *,
+    dropout_rate: float,
+    pooling: tuple[str, ...] = ("mean", "max"),
+    name: str,
+) -> keras.Model:
+    """From vectors that carry their mask to a model's logits.
+
+    Args:
+        tensors: the model's inputs by name.
+        x: `float[B, T, E]` with a Keras mask.
+        num_classes: C.
+        dropout_rate: share of the pooled values dropped.
+        pooling: the pooled views that stand side by side, modes of `MaskedPooling`.
+        name: the model's name.
+
+    Returns:
+        A model from the inputs to `float32[B, C]` logits.
+
+    Raises:
+        ValueError: if there are fewer than two classes.
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be at least 2, not {num_classes}")
+    views = [MaskedPooling(mode, name=f"pool_{mode}")(x) for mode in pooling]
+    pooled = keras.layers.Concatenate(name="pool")(views) if len(views) > 1 else views[0]
+    pooled = keras.layers.Dropout(dropout_rate, name="pool_dropout")(pooled)
+    # A softmax over logits of half precision would cost the calibration that we export.
+    logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(pooled)
+    return keras.Model(tensors, logits, name=name)
