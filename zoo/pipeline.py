@@ -1,0 +1,276 @@
+"""A task's records to ids on disk, made once and memory-mapped from then on.
+
+prepare    a data set to records, in zoo/prepared.py
+encode     records to ids, here
+batches    ids to batches cut by length, in zoo/batching.py
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import unicodedata
+import uuid
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from zoo.batching import Split, batch_plan, batches, in_order_plan, padding_share
+from zoo.errors import RunError
+from zoo.prepared import damaged_records, open_records, prepare, records_dir, resolve
+from zoo.tasks import Task
+from zoo.text import RULES_VERSION, TextEncoder, TextSettings, learn_vocabulary
+
+__all__ = [
+    "EncodedTask",
+    "Split",
+    "batch_plan",
+    "batches",
+    "encode",
+    "in_order_plan",
+    "padding_share",
+    "prepare",
+]
+
+_EXAMPLES_PER_CALL = 1_000
+_CRC_CHUNK_BYTES = 2**20
+_ARRAYS = ("values", "offsets", "labels")
+_MANIFEST = "manifest.json"
+_VOCABULARY = "vocabulary.txt"
+
+
+@dataclass(frozen=True)
+class EncodedTask:
+    """A task as a model sees it.
+
+    Args:
+        task: the task.
+        settings: how its texts became ids; `None` for features.
+        vocabulary: its tokens by id, the first one having the id 2; empty for features and bytes.
+        splits: by name, `"train"`, `"validation"` and, where the task has one, `"test"`.
+        num_features: D of its features; `None` for texts.
+        fingerprint: changes with the data, the settings and the tokeniser's rules.
+    """
+
+    task: Task
+    settings: TextSettings | None
+    vocabulary: tuple[str, ...]
+    splits: dict[str, Split]
+    num_features: int | None
+    fingerprint: str
+
+
+def encode(
+    task: Task,
+    data_dir: Path | None = None,
+    settings: TextSettings | None = None,
+    *,
+    progress: bool = True,
+) -> EncodedTask:
+    """Reads a prepared task as ids; what was encoded before is read back.
+
+    Args:
+        task: which one.
+        data_dir: where its records are; `None` for TensorFlow Datasets' own folder.
+        settings: how texts become ids; `None` for the defaults, and for features.
+        progress: whether to show bars.
+
+    Returns:
+        The task, its arrays memory-mapped.
+
+    Raises:
+        RunError: if the task is not prepared, or its records or the ids are damaged, saying which
+            command helps.
+    """
+    data_dir = resolve(data_dir)
+    if task.kind == "text":
+        settings = settings or TextSettings()
+    builder = open_records(task, data_dir)
+    fingerprint = _fingerprint(task, builder, settings)
+    folder = cache_dir(task, data_dir, fingerprint)
+    if not folder.is_dir():
+        _write_beside(folder, task, builder, settings, records_dir(task, data_dir), progress)
+    return _read(folder, task, settings, fingerprint)
+
+
+def cache_dir(task: Task, data_dir: Path, fingerprint: str) -> Path:
+    """The folder of a task's ids."""
+    return data_dir / "encoded" / task.name.replace("/", "-") / f"{task.version}-{fingerprint}"
+
+
+def _fingerprint(task: Task, builder: Any, settings: TextSettings | None) -> str:
+    # By content: records prepared again with other examples must not meet the ids of the old ones.
+    records = [
+        [path.name, _crc(path)]
+        for _, split in sorted(builder.info.splits.items())
+        for path in map(Path, split.filepaths)
+        if path.is_file()
+    ]
+    # The characters' foldings come with Python.
+    rules = [RULES_VERSION, unicodedata.unidata_version, asdict(settings)] if settings else None
+    content = json.dumps([asdict(task), records, rules], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def _crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CRC_CHUNK_BYTES):
+            crc = zlib.crc32(chunk, crc)
+    return crc
+
+
+def _chunks(
+    task: Task,
+    builder: Any,
+    split: str,
+    folder: Path,
+    function: Callable[[tf.Tensor], Any],
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Yields `function` of up to a thousand features and their labels, in the records' order."""
+
+    def both(features: tf.Tensor, labels: tf.Tensor) -> tuple[Any, tf.Tensor]:
+        return function(features), tf.cast(labels, tf.int32)
+
+    try:
+        # A cache in memory would be thrown away with the data set, after one pass.
+        data = builder.as_dataset(split=split, read_config=tfds.ReadConfig(try_autocache=False))
+        data = data.map(lambda example: (example[task.feature], example[task.label]))
+        # Thousands at a time: to fetch one example takes longer than to tokenise it.
+        data = data.ragged_batch(_EXAMPLES_PER_CALL).map(both, num_parallel_calls=tf.data.AUTOTUNE)
+        for results, labels in data.prefetch(2):
+            yield results, labels.numpy()
+    except (tf.errors.OpError, OSError, ValueError, NotImplementedError) as error:
+        raise damaged_records(task, folder, error) from error
+
+
+def _write_beside(folder: Path, *what: Any) -> None:
+    """Writes a folder of ids under another name, and renames it: it is whole or it is not there."""
+    beside = folder.parent / f".unfinished-{uuid.uuid4().hex}"
+    try:
+        beside.mkdir(parents=True)
+        _write(beside, *what)
+        # Whoever was faster wrote the very same.
+        if not folder.is_dir():
+            os.replace(beside, folder)
+    except OSError as error:
+        raise RunError(f"cannot write ids to {folder.parent}: {error}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _write(
+    target: Path,
+    task: Task,
+    builder: Any,
+    settings: TextSettings | None,
+    records: Path,
+    progress: bool,
+) -> None:
+    """Encodes every split into `target`, and writes down what was written."""
+
+    def chunks(
+        name: str, doing: str, function: Callable[[tf.Tensor], Any]
+    ) -> Iterator[tuple[Any, np.ndarray]]:
+        split = task.splits[name]
+        total = builder.info.splits[split].num_examples
+        with tqdm(total=total, desc=f"{doing} {name}", unit="ex", disable=not progress) as bar:
+            for results, labels in _chunks(task, builder, split, records, function):
+                yield results, labels
+                bar.update(len(labels))
+
+    vocabulary: tuple[str, ...] = ()
+    rows: Callable[[tf.Tensor], tf.RaggedTensor] = _tracks
+    if settings is not None:
+        if settings.unit != "byte":
+            tokenizer = TextEncoder((), settings)
+            counts: Counter[str] = Counter()
+
+            def count(texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                tokens, _, times = tf.unique_with_counts(tokenizer.split(texts).flat_values)
+                return tokens, times
+
+            for (tokens, times), _ in chunks("train", f"counting {settings.unit}s of", count):
+                for token, number in zip(tokens.numpy(), times.numpy().tolist(), strict=True):
+                    counts[token.decode()] += number
+            vocabulary = learn_vocabulary(counts, settings.vocabulary_size)
+        rows = TextEncoder(vocabulary, settings)
+    examples = {}
+    for name in task.splits:
+        values, lengths, labels = [], [], []
+        for ragged, classes in chunks(name, "encoding", rows):
+            values.append(ragged.flat_values.numpy())
+            lengths.append(ragged.row_lengths().numpy())
+            labels.append(classes)
+        if not labels:
+            raise RunError(f"split {name!r} of task {task.name!r} is empty")
+        arrays = {
+            "values": np.concatenate(values),
+            "offsets": np.concatenate([[0], *lengths]).cumsum().astype("int64"),
+            "labels": np.concatenate(labels),
+        }
+        examples[name] = len(arrays["labels"])
+        if not 0 <= arrays["labels"].min() <= arrays["labels"].max() < len(task.classes):
+            raise RunError(
+                f"split {name!r} of task {task.name!r} has labels beyond its {len(task.classes)} "
+                f"classes: python trainers/prepare.py --task={task.name} makes other records, once "
+                f"{records} is deleted"
+            )
+        for kind, array in arrays.items():
+            np.save(target / f"{name}.{kind}.npy", array)
+    (target / _VOCABULARY).write_text("".join(f"{word}\n" for word in vocabulary), "utf-8")
+    manifest = {
+        "task": asdict(task),
+        "settings": asdict(settings) if settings else None,
+        "examples": examples,
+        "num_words": len(vocabulary),
+        "files": {path.name: _checksum(path) for path in sorted(target.iterdir())},
+    }
+    (target / _MANIFEST).write_text(json.dumps(manifest, indent=2), "utf-8")
+
+
+def _tracks(features: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
+    """Tracks of features as `float32[B, (T), D]`."""
+    if not isinstance(features, tf.RaggedTensor):  # tracks that are all of one length
+        features = tf.RaggedTensor.from_tensor(features)
+    return tf.cast(features, tf.float32)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(folder: Path, task: Task, settings: TextSettings | None, fingerprint: str) -> EncodedTask:
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
+        for name, checksum in manifest["files"].items():
+            if _checksum(folder / name) != checksum:
+                raise ValueError(f"{name} has changed")
+        splits = {
+            name: Split(*(np.load(folder / f"{name}.{a}.npy", mmap_mode="r") for a in _ARRAYS))
+            for name in task.splits
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"the ids in {folder} are damaged ({error}): delete that folder, then "
+            f"python trainers/prepare.py --task={task.name}"
+        ) from error
+    words = (folder / _VOCABULARY).read_text("utf-8").split("\n")[:-1]
+    features = splits["train"].values
+    return EncodedTask(
+        task=task,
+        settings=settings,
+        vocabulary=tuple(words),
+        splits=splits,
+        num_features=features.shape[1] if task.kind == "features" else None,
+        fingerprint=fingerprint,
+    )
