@@ -1,0 +1,311 @@
+"""What leaves the zoo must answer anything, anywhere, as the model did in training."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from zoo import export as export_module
+from zoo.config import Config
+from zoo.errors import RunError, UsageError
+from zoo.export import Servable, export, load_servable, predict, versions
+from zoo.models import MODELS, FeatureInputs, TokenInputs
+from zoo.tasks import get_task
+from zoo.text import TextEncoder, TextSettings
+from zoo.training import Trained
+
+WORDS = (
+    "the",
+    "film",
+    "was",
+    "good",
+    "bad",
+    "dull",
+    "fine",
+    ",",
+    ".",
+    "!",
+    "never",
+    "see",
+    "again",
+)
+TEXTS = [
+    "The film was good!",
+    "",
+    "never again",
+    "a dull , dull story . the acting was fine , but never see a film again " * 5,
+    "Ünknown wörds only",
+    "好 film 🙂",
+]
+ODD = [
+    ["", "", ""],
+    [b"\xff\xfe\x00\x80", "café", "cafe\u0301"],
+    [b"\x00", "\n\t ", "<br /><br />"],
+    ["film " * 200_000],
+    ["é" * 1_000_000],
+    [],
+]
+
+
+def make_trained(family="bilstm", **changes):
+    keras.utils.set_random_seed(11)
+    config = replace(Config(task="movie_reviews/imdb", model=family, max_length=13), **changes)
+    encoder = TextEncoder(WORDS, TextSettings(max_length=13))
+    model = MODELS[family](TokenInputs(encoder.num_ids), 2, size="small")
+    return Trained(
+        config=config,
+        task=get_task("movie_reviews/imdb"),
+        model=model,
+        encoder=encoder,
+        metrics={"validation": {"accuracy": 0.5}, "test": {"accuracy": 0.5}, "parameters": 7},
+    )
+
+
+@pytest.fixture(scope="module", params=sorted(MODELS))
+def trained(request):
+    return make_trained(request.param)
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    return export(trained, "tiny", tmp_path_factory.mktemp("saved_models"))
+
+
+@pytest.fixture(scope="module")
+def loaded(exported):
+    return tf.saved_model.load(str(exported))
+
+
+@pytest.fixture(scope="module")
+def bilstm():
+    return make_trained()
+
+
+def expected_probabilities(trained, texts):
+    """The way of training: ids first, each text in a batch of its own, then the Keras model."""
+    rows = []
+    for text in texts:
+        ids = trained.encoder(tf.constant([text])).to_tensor()
+        rows.append(tf.nn.softmax(trained.model({"ids": ids}, training=False)).numpy()[0])
+    return np.array(rows)
+
+
+def serve(loaded, texts):
+    return loaded.signatures["serving_default"](text=tf.constant(texts, tf.string))
+
+
+def test_probabilities_are_those_of_training(trained, loaded):
+    expected = expected_probabilities(trained, TEXTS)
+    together = serve(loaded, TEXTS)
+    np.testing.assert_allclose(together["probabilities"], expected, atol=1e-5)
+    for text, row in zip(TEXTS, expected, strict=True):
+        np.testing.assert_allclose(serve(loaded, [text])["probabilities"][0], row, atol=1e-5)
+    order = np.random.default_rng(0).permutation(len(TEXTS))
+    shuffled = serve(loaded, [TEXTS[i] for i in order])["probabilities"]
+    np.testing.assert_allclose(shuffled, expected[order], atol=1e-5)
+
+
+def test_labels_are_the_most_probable_class(loaded):
+    answer = serve(loaded, TEXTS)
+    names = np.array([b"negative", b"positive"])
+    np.testing.assert_array_equal(
+        answer["label"], names[answer["probabilities"].numpy().argmax(-1)]
+    )
+    np.testing.assert_allclose(answer["probabilities"].numpy().sum(-1), 1, atol=1e-6)
+
+
+def test_second_signature_gives_logits(trained, loaded):
+    logits = loaded.signatures["logits"](text=tf.constant(TEXTS))["logits"]
+    expected = expected_probabilities(trained, TEXTS)
+    np.testing.assert_allclose(tf.nn.softmax(logits), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("texts", ODD, ids=range(len(ODD)))
+def test_odd_texts_get_an_answer(loaded, texts):
+    answer = serve(loaded, texts)
+    assert answer["probabilities"].shape == (len(texts), 2)
+    assert answer["label"].shape == (len(texts),)
+    assert np.isfinite(answer["probabilities"]).all()
+
+
+def test_graph_holds_stock_ops_alone(exported, loaded):
+    graph = loaded.signatures["serving_default"].graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    own = {f.signature.name for f in graph.library.function}
+    stock = set(tf.raw_ops.__dict__) | {"Placeholder", "Const", "_Arg", "_Retval"}
+    assert {node.op for node in nodes} - own <= stock
+    assert not [node.name for node in nodes if "xla" in node.op.lower()]
+    compiled = [f for f in graph.library.function if f.attr["_XlaMustCompile"].b]
+    assert not compiled
+
+
+FRESH = """
+import sys
+
+class Closed:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("zoo", "tensorflow_datasets", "absl_flags"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Closed())
+import json
+import tensorflow as tf
+
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+answer = serve(text=tf.constant(json.loads(sys.argv[2])))
+print(json.dumps(answer["probabilities"].numpy().tolist()))
+"""
+
+
+def run_python(arguments, cwd):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=180, check=True,
+    )  # fmt: skip
+
+
+def test_fresh_process_without_this_package_gives_the_same(bilstm, tmp_path):
+    folder = export(bilstm, "tiny", tmp_path)
+    done = run_python(["-c", FRESH, folder, json.dumps(TEXTS)], tmp_path)
+    found = json.loads(done.stdout)
+    np.testing.assert_allclose(found, expected_probabilities(bilstm, TEXTS), atol=1e-5)
+
+
+def test_the_example_of_the_readme_runs(bilstm, tmp_path):
+    export(bilstm, "tiny", tmp_path)
+    script = Path(__file__).parents[1] / "saved_models" / "serve_example.py"
+    lines = run_python([script, tmp_path / "tiny"], tmp_path).stdout.splitlines()
+    assert len(lines) == 3
+    assert {line.split()[0] for line in lines} <= {"negative", "positive"}
+
+
+@pytest.mark.parametrize("family", ["bilstm", "transformer"])
+def test_features_and_lengths(family, tmp_path):
+    keras.utils.set_random_seed(3)
+    model = MODELS[family](FeatureInputs(5), 3)
+    servable = Servable(model, None, ("one", "two", "three"))
+    tf.saved_model.save(servable, str(tmp_path), signatures={"serving_default": servable.serve})
+    serve = tf.saved_model.load(str(tmp_path)).signatures["serving_default"]
+    features = np.random.default_rng(0).normal(size=(2, 7, 5)).astype("float32")
+    lengths = np.array([7, 3], "int32")
+    answer = serve(features=tf.constant(features), lengths=tf.constant(lengths))
+    expected = tf.nn.softmax(model({"features": features, "lengths": lengths}))
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=1e-5)
+    for rows, steps in ((0, 7), (2, 0)):
+        empty = serve(features=tf.zeros((rows, steps, 5)), lengths=tf.zeros((rows,), tf.int32))
+        assert empty["probabilities"].shape == (rows, 3)
+        assert np.isfinite(empty["probabilities"]).all()
+
+
+def test_versions_count_up(bilstm, tmp_path):
+    assert [export(bilstm, "tiny", tmp_path).name for _ in range(2)] == ["1", "2"]
+    (tmp_path / "tiny" / "10").mkdir()
+    assert export(bilstm, "tiny", tmp_path).name == "11"
+    assert versions(tmp_path / "tiny") == [1, 2, 10, 11]
+    assert load_servable(tmp_path / "tiny").path.name == "11"
+
+
+def test_card_says_where_it_comes_from(exported, trained):
+    card = json.loads((exported / "assets.extra" / "card.json").read_text("utf-8"))
+    assert card["task"] == "movie_reviews/imdb"
+    assert card["model"] == trained.config.model
+    assert card["classes"] == ["negative", "positive"]
+    assert card["metrics"]["test"] == {"accuracy": 0.5}
+    vocabulary = (exported / "assets.extra" / "vocabulary.txt").read_text("utf-8")
+    assert tuple(vocabulary.split()) == WORDS
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "", ".hidden", "a b"])
+def test_a_name_that_is_no_folder_is_refused(bilstm, tmp_path, name):
+    with pytest.raises(UsageError, match="cannot name a folder"):
+        export(bilstm, name, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_disk_leaves_nothing_behind(bilstm, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(export_module, "_write_card", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        export(bilstm, "tiny", tmp_path)
+    assert not list((tmp_path / "tiny").iterdir())
+
+
+def test_unwritable_folder_is_one_line(bilstm, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match="could not be written to"):
+        export(bilstm, "tiny", tmp_path / "file")
+
+
+def test_interruption_leaves_nothing_behind(bilstm, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export_module, "_write_card", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export(bilstm, "tiny", tmp_path)
+    assert not list((tmp_path / "tiny").iterdir())
+
+
+def test_a_version_that_appears_meanwhile_is_not_overwritten(bilstm, tmp_path, monkeypatch):
+    real = export_module.versions
+    seen = []
+
+    def late(folder):
+        seen.append(folder)
+        if len(seen) == 1:
+            (folder / "1").mkdir()
+            (folder / "1" / "theirs").write_text("other")
+            return []
+        return real(folder)
+
+    monkeypatch.setattr(export_module, "versions", late)
+    assert export(bilstm, "tiny", tmp_path).name == "2"
+    assert (tmp_path / "tiny" / "1" / "theirs").exists()
+
+
+def test_predictions_stream(bilstm, tmp_path):
+    model = load_servable(export(bilstm, "tiny", tmp_path))
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(len(taken))
+            yield "a good film"
+
+    found = predict(model, endless(), batch_size=3)
+    first = next(found)
+    assert len(taken) == 3
+    assert first.label == max(first.probabilities, key=first.probabilities.get)
+    assert sum(first.probabilities.values()) == pytest.approx(1)
+    assert list(predict(model, [])) == []
+    assert [p.text for p in predict(model, TEXTS, 4)] == TEXTS
+    assert len(list(predict(model, ["\ud800", "\udcff"]))) == 2
+    with pytest.raises(UsageError, match="batch_size=0 cannot work"):
+        next(predict(model, ["x"], 0))
+
+
+def test_a_folder_that_is_no_saved_model_is_refused(tmp_path):
+    with pytest.raises(RunError, match="holds no SavedModel: give a folder that"):
+        load_servable(tmp_path)
+    with pytest.raises(RunError, match="holds no SavedModel"):
+        load_servable(tmp_path / "missing")
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"no protobuf")
+    with pytest.raises(RunError, match="is damaged"):
+        load_servable(tmp_path)
+
+
+def test_a_foreign_saved_model_is_refused(tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path))
+    with pytest.raises(RunError, match=r"was not written by trainers/export\.py"):
+        load_servable(tmp_path)

@@ -1,0 +1,75 @@
+"""Classifies texts with an exported SavedModel.
+
+    python trainers/predict.py --model=saved_models/first "I would see it again."
+    python trainers/predict.py --model=saved_models/first --input=reviews.txt --format=csv
+    cat reviews.txt | python trainers/predict.py --model=saved_models/first --format=jsonl
+
+Texts come from the arguments, from a file of one text a line, or from standard input, and are
+answered as they come.
+"""
+
+import contextlib
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+
+import command
+from absl import flags
+
+_MODEL = flags.DEFINE_string(
+    "model", None, "saved_models/NAME, for the highest version, or one version", required=True
+)
+_INPUT = flags.DEFINE_string("input", None, "file of one text a line; left out: arguments or stdin")
+_OUTPUT = flags.DEFINE_string("output", None, "file to write; left out: standard output")
+_FORMAT = flags.DEFINE_enum("format", "text", ["text", "jsonl", "csv"], "what is written")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "texts classified together", lower_bound=1)
+
+
+def lines(stream: TextIO) -> Iterator[str]:
+    """One text a line, without its end; read as it comes."""
+    yield from (line.rstrip("\r\n") for line in iter(stream.readline, ""))
+
+
+def write(predictions: Iterable[Any], classes: tuple[str, ...], stream: TextIO) -> None:
+    """Writes each prediction at once, so that a pipe's reader need not wait."""
+    table = csv.writer(stream, lineterminator="\n")
+    if _FORMAT.value == "csv":
+        table.writerow(["text", "label", *classes])
+    for found in predictions:
+        probabilities = found.probabilities
+        if _FORMAT.value == "csv":
+            table.writerow([found.text, found.label, *probabilities.values()])
+        elif _FORMAT.value == "jsonl":
+            print(json.dumps(vars(found), ensure_ascii=False), file=stream)
+        else:
+            print(f"{found.label}\t{probabilities[found.label]:.4f}\t{found.text}", file=stream)
+        stream.flush()
+
+
+def main(argv: list[str]) -> None:
+    """Texts in, one line each out."""
+    with command.quiet():
+        from zoo.errors import UsageError
+        from zoo.export import load_servable, predict
+
+    if argv[1:] and _INPUT.value:
+        raise UsageError(f"give texts or --input={_INPUT.value}, not both")
+    with contextlib.ExitStack() as files:
+        # Bytes that are not UTF-8 pass through as they are: the model knows what to do with them.
+        read = {"encoding": "utf-8", "errors": "surrogateescape"}
+        sys.stdin.reconfigure(**read)  # type: ignore[union-attr]
+        source = files.enter_context(open(_INPUT.value, **read)) if _INPUT.value else sys.stdin
+        model = load_servable(_MODEL.value)
+        target = sys.stdout
+        target.reconfigure(**read)  # type: ignore[union-attr]
+        if _OUTPUT.value:
+            target = files.enter_context(open(_OUTPUT.value, "w", newline="", **read))
+        # Who types wants an answer to each line.
+        batch_size = 1 if source.isatty() else _BATCH_SIZE.value
+        write(predict(model, argv[1:] or lines(source), batch_size), model.classes, target)
+
+
+if __name__ == "__main__":
+    command.run(main, arguments=True)
