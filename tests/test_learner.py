@@ -1,0 +1,119 @@
+"""One step: what it moves, by how much, and what it reports."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from zoo.config import Config
+from zoo.learner import Learner, input_signature
+from zoo.models import FeatureInputs, TokenInputs
+
+SMALL = {
+    "model": "bag",
+    "size": "small,embedding_dim=7",
+    "dropout_rate": 0.0,
+    "learning_rate": 0.03,
+    "average_decay": 0.9,
+}
+
+
+def make_learner(**changes):
+    keras.utils.set_random_seed(0)
+    config = Config(**SMALL | changes)
+    return Learner(config, TokenInputs(44), 2, total_steps=20)
+
+
+def make_batch(rows=5, steps=7, seed=0):
+    rng = np.random.default_rng(seed)
+    ids = tf.constant(rng.integers(1, 44, (rows, steps)), tf.int32)
+    return {"ids": ids}, tf.constant(rng.integers(0, 2, rows), tf.int32)
+
+
+def test_a_step_is_traced_once_whatever_the_shapes():
+    a = make_learner()
+    for rows, steps in ((5, 7), (3, 11), (1, 1)):
+        a.step(*make_batch(rows, steps))
+        a.logits(make_batch(rows, steps)[0])
+    assert a._step.experimental_get_tracing_count() == 1
+    assert a.logits.experimental_get_tracing_count() == 1
+
+
+def test_the_average_follows_its_definition():
+    a = make_learner()
+    expected = [weight.numpy().astype("float64") for weight in a.averaged.weights]
+    for step in range(1, 6):
+        a.step(*make_batch(seed=step))
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = [
+            decay * old + (1 - decay) * weight.numpy()
+            for old, weight in zip(expected, a.model.weights, strict=True)
+        ]
+    for average, value in zip(a.averaged.weights, expected, strict=True):
+        np.testing.assert_allclose(average.numpy(), value, atol=1e-6)
+
+
+def test_without_averaging_the_twins_are_equal():
+    a = make_learner(average_decay=0.0)
+    for step in range(3):
+        a.step(*make_batch(seed=step))
+    for average, weight in zip(a.averaged.weights, a.model.weights, strict=True):
+        np.testing.assert_array_equal(average.numpy(), weight.numpy())
+
+
+def test_a_step_reports_loss_and_correct_answers_of_before():
+    a = make_learner(label_smoothing_rate=0.2)
+    inputs, labels = make_batch()
+    logits = a.model(inputs, training=False).numpy().astype("float64")
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    targets = 0.8 * np.eye(2)[labels.numpy()] + 0.1
+    loss, correct = a.step(inputs, labels)
+    assert loss == pytest.approx(-(targets * log_probabilities).sum(axis=1).mean(), rel=1e-5)
+    assert correct == (logits.argmax(axis=1) == labels.numpy()).sum()
+
+
+def test_the_learning_rate_rises_and_falls_to_nothing():
+    a = make_learner(warmup_rate=0.25, learning_rate=0.1)
+    rates = []
+    for step in range(20):
+        rates.append(a.learning_rate)
+        a.step(*make_batch(seed=step))
+    rates.append(a.learning_rate)
+    expected = [0.1 / 6 * (step + 1) for step in range(5)]
+    expected += [0.05 * (1 + np.cos(np.pi * step / 15)) for step in range(16)]
+    np.testing.assert_allclose(rates, expected, atol=1e-7)
+
+
+def test_without_warm_up_the_learning_rate_begins_at_its_height():
+    assert make_learner(warmup_rate=0.0, learning_rate=0.1).learning_rate == pytest.approx(0.1)
+
+
+def test_only_kernels_decay():
+    config = Config(**SMALL | {"model": "transformer", "size": "small,embedding_dim=8,num_heads=2"})
+    a = Learner(config, TokenInputs(44), 2, 1)
+    decayed = {v.name for v in a.model.trainable_variables if a.optimizer._use_weight_decay(v)}
+    names = {v.name for v in a.model.trainable_variables}
+    assert decayed == {"kernel"}
+    assert {"bias", "gamma", "beta", "embeddings"} <= names
+
+
+def test_float16_scales_the_loss():
+    a = make_learner(mixed_precision="float16")
+    assert isinstance(a.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert a.model.get_layer("embedding").compute_dtype == "float16"
+    assert a.averaged.get_layer("embedding").compute_dtype == "float32"
+    a.step(*make_batch())
+    assert len(a.variables["optimizer"]) == len(a.optimizer.variables) > 4
+
+
+def test_features_have_a_step_too():
+    config = Config(**SMALL)
+    a = Learner(config, FeatureInputs(5), 2, 1)
+    batch = {"features": tf.ones((3, 4, 5)), "lengths": tf.constant([4, 2, 1])}
+    loss, _ = a.step(batch, tf.constant([0, 1, 0]))
+    assert np.isfinite(loss)
+
+
+def test_inputs_become_a_signature():
+    spec = input_signature(make_learner().model)
+    assert spec == {"ids": tf.TensorSpec([None, None], tf.int32)}

@@ -1,0 +1,80 @@
+"""Where flags meet exit codes: 0 done, 1 a failure to mend, 2 a bad flag, 130 and 143 stopped."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import fields
+from typing import Any
+
+from absl import app, flags
+from quiet import quiet
+
+from zoo.errors import RunError, UsageError
+
+_DEFINE = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float}
+__all__ = ["define", "quiet", "read", "run"]
+
+
+def define(config_class: Any, skip: Collection[str] = ()) -> None:
+    """One flag for every field: its help and its group are the field's metadata."""
+    for field in (field for field in fields(config_class) if field.name not in skip):
+        make: Any = _DEFINE.get(field.type, flags.DEFINE_string)  # type: ignore[arg-type]
+        choices = ", ".join(field.metadata.get("choices", ()))
+        about = field.metadata["help"] + (f": {choices}" if choices else "")
+        make(field.name, field.default, about, module_name=f"{field.metadata['group']} flags")
+
+
+def read(config_class: Any) -> Any:
+    """The configuration that the flags describe; a flag given takes its alternative's place."""
+    known = [field for field in fields(config_class) if field.name in flags.FLAGS]
+    present = {field.name for field in known if flags.FLAGS[field.name].present}
+    values = {field.name: flags.FLAGS[field.name].value for field in known}
+    for field in known:
+        if field.metadata.get("instead_of") in present and field.name not in present:
+            values[field.name] = 0
+    with quiet():
+        return config_class(**values)
+
+
+def run(main: Callable[[list[str]], Any], arguments: bool = False) -> None:
+    """Parses flags, calls `main(argv)` with what is left over, and ends with an exit code."""
+    app.run(lambda argv: _guarded(main, argv, arguments), flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    if {"-h", "-help", "--help", "--helpshort"}.intersection(argv[1:]):
+        groups = [name for name in flags.FLAGS.flags_by_module_dict() if name.endswith(" flags")]
+        print(sys.modules["__main__"].__doc__, flags.FLAGS.main_module_help(), sep="\n")
+        print(*map(flags.FLAGS.module_help, groups), sep="\n")
+        print("\n--flagfile=FILE reads flags from a file; --helpfull shows the libraries' as well.")
+        sys.exit(0)
+    try:
+        left = flags.FLAGS(argv)
+    except flags.Error as error:
+        sys.exit(_say(error, 2))
+    except SystemExit:  # absl's --helpfull would end with 1
+        sys.exit(0)
+    if flags.FLAGS["verbosity"].using_default_value:
+        flags.FLAGS.verbosity = -1  # warnings and worse; app.run would show every remark
+    return left
+
+
+def _guarded(main: Callable[[list[str]], Any], argv: list[str], arguments: bool) -> Any:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        if argv[1:] and not arguments:
+            raise UsageError(f"takes flags only, not {' '.join(map(repr, argv[1:]))}")
+        return main(argv)
+    except BrokenPipeError:  # who reads our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except (UsageError, RunError, OSError) as error:
+        return _say(error, 2 if isinstance(error, UsageError) else 1)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _say(error: Exception, code: int) -> int:
+    print(f"{os.path.basename(sys.argv[0])}: {' '.join(str(error).split())}", file=sys.stderr)
+    return code

@@ -1,0 +1,44 @@
+"""Trains a classifier, scores it on data it never saw, and exports it if asked to.
+
+    python trainers/train.py --task=movie_reviews/imdb --model=bilstm --workdir=runs/first
+
+Interrupted, even killed, the same command goes on where it was, to the very same result.
+"""
+
+import command
+from absl import flags
+
+from zoo.config import Config
+
+command.define(Config)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "folder of the run: state, figures, best model", required=True
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "folder of the prepared data; left out: TensorFlow Datasets' own"
+)
+_EXPORT_DIR = flags.DEFINE_string(
+    "export_dir", None, "folder for a SavedModel of the best epoch; left out: none is made"
+)
+_EXPORT_NAME = flags.DEFINE_string(
+    "export_name", None, "the SavedModel's name; left out: made of task and model"
+)
+
+
+def main(argv: list[str]) -> None:
+    """Flags in, files out."""
+    del argv
+    config = command.read(Config)
+    with command.quiet():
+        from zoo.training import load_trained, train_and_evaluate
+
+    train_and_evaluate(config, _WORKDIR.value, _DATA_DIR.value)
+    if _EXPORT_DIR.value is not None:
+        from zoo.export import export
+
+        name = _EXPORT_NAME.value or f"{config.task}-{config.model}".replace("/", "-")
+        print(f"exported to {export(load_trained(_WORKDIR.value), name, _EXPORT_DIR.value)}")
+
+
+if __name__ == "__main__":
+    command.run(main)

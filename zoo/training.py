@@ -1,0 +1,155 @@
+"""One run: a configuration and a folder in, a trained model and its figures out.
+
+A run is exactly repeatable, and exactly resumable: the order of the examples is a function of seed
+and epoch, a checkpoint holds every variable (random states and running averages among them) and
+the place in the epoch, so that a run that was killed ends with the very weights of one that was
+not.
+
+What a run leaves in its folder makes the folder whole without the data: `config.json`,
+`vocabulary.txt`, `model.keras` (the best epoch's averaged weights, float32), `metrics.json`
+(written last: a folder that has it is finished), `log.csv`, `tensorboard/` and pictures.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from zoo import pipeline
+from zoo.config import Config
+from zoo.errors import RunError, UsageError
+from zoo.learner import logits_function
+from zoo.run import Run, evaluate_split, say, say_figures
+from zoo.tasks import Task, get_task
+from zoo.text import TextEncoder, TextSettings
+from zoo.workdir import Workdir
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run, as `load_trained` reads it back.
+
+    Args:
+        config: what was trained, and how.
+        task: on what.
+        model: the best epoch's averaged weights, float32.
+        encoder: strings to ids; `None` for a task on features.
+        metrics: the contents of `metrics.json`.
+    """
+
+    config: Config
+    task: Task
+    model: keras.Model
+    encoder: TextEncoder | None
+    metrics: dict[str, Any]
+
+
+def train_and_evaluate(
+    config: Config,
+    workdir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+) -> dict[str, Any]:
+    """Trains until the last epoch or the end of patience, keeps the best epoch, and scores it.
+
+    Sets Keras's random seed, and TensorFlow to deterministic ops, for the whole process. Begun
+    before, it goes on where it was; finished before, it returns the figures of then. The test
+    split is looked at once, after training has ended.
+
+    Args:
+        config: what to train, and how.
+        workdir: the run's folder; made if it is missing.
+        data_dir: where the prepared data are; `None` for TensorFlow Datasets' own folder.
+
+    Returns:
+        The contents of `metrics.json`.
+
+    Raises:
+        UsageError: if the configuration cannot work, or is not that of the run in `workdir`.
+        RunError: if the data are not prepared, the disk refuses, or the loss is not a number.
+        KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM, when the state is saved.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise UsageError(
+            f"training runs on TensorFlow, not on KERAS_BACKEND={keras.backend.backend()}"
+        )
+    folder = Workdir(workdir)
+    with folder.claimed(config):
+        if (done := folder.metrics()) is not None:
+            say(f"{folder.path} holds this very run, finished; its figures:")
+            say_figures(done)
+            return done
+        task = get_task(config.task)
+        data = pipeline.encode(
+            task, _path(data_dir), _text_settings(config, task), progress=sys.stderr.isatty()
+        )
+        keras.utils.set_random_seed(config.seed)
+        tf.config.experimental.enable_op_determinism()
+        run = Run(config, folder, data)
+        run.train()
+        return run.finish(data)
+
+
+def load_trained(workdir: str | os.PathLike[str]) -> Trained:
+    """Reads a finished run back.
+
+    Raises:
+        RunError: if `workdir` holds none.
+    """
+    folder = Workdir(workdir)
+    figures = folder.metrics()
+    if figures is None or not folder.model.exists():
+        raise RunError(
+            f"{folder.path} holds no finished run: python trainers/train.py "
+            f"--workdir={folder.path} makes one, or goes on with the one it has begun"
+        )
+    config = folder.config()
+    task = get_task(config.task)
+    settings = _text_settings(config, task)
+    try:
+        model = folder.load_model()
+        encoder = TextEncoder(folder.vocabulary(), settings) if settings else None
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{folder.path} is damaged: {error}") from error
+    return Trained(config, task, model, encoder, figures)
+
+
+def evaluate(
+    trained: Trained, split: str, data_dir: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
+    """The figures of a finished run on one split of its task, computed anew.
+
+    Args:
+        trained: the run.
+        split: `"train"`, `"validation"` or `"test"`.
+        data_dir: where the prepared data are; `None` for TensorFlow Datasets' own folder.
+
+    Returns:
+        As under that split in `metrics.json`.
+
+    Raises:
+        UsageError: if the task has no such split.
+        RunError: if the data are not prepared, or are not those of the run.
+    """
+    settings = _text_settings(trained.config, trained.task)
+    data = pipeline.encode(trained.task, _path(data_dir), settings)
+    if split not in data.splits:
+        raise UsageError(
+            f"--split={split} cannot work: {trained.task.name} has {', '.join(data.splits)}"
+        )
+    if trained.encoder and trained.encoder.vocabulary != data.vocabulary:
+        raise RunError(f"the data of {trained.task.name} have changed since the run")
+    return evaluate_split(logits_function(trained.model), data.splits[split], split)[0]
+
+
+def _path(data_dir: str | os.PathLike[str] | None) -> Path | None:
+    return None if data_dir is None else Path(data_dir)
+
+
+def _text_settings(config: Config, task: Task) -> TextSettings | None:
+    if task.kind != "text":
+        return None
+    return TextSettings(config.unit, config.vocabulary_size, config.max_length)  # type: ignore[arg-type]

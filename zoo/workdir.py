@@ -1,0 +1,222 @@
+"""The folder of a run: what lies in it, and whose it is."""
+
+import contextlib
+import csv
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import keras
+import tensorflow as tf
+
+import zoo
+from zoo.checkpoint import replacing
+from zoo.config import Config
+from zoo.errors import RunError, UsageError
+
+_SCALAR = tf.compat.v1.SummaryMetadata(
+    plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"),
+    data_class="DATA_CLASS_SCALAR",
+)
+
+
+class Workdir:
+    """The files of one run, each written whole or not at all.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.model = self.path / "model.keras"
+        self.checkpoints = self.path / "checkpoints"
+        self._lock = self.path / ".lock"
+        self._config = self.path / "config.json"
+        self._metrics = self.path / "metrics.json"
+        self._vocabulary = self.path / "vocabulary.txt"
+
+    @contextlib.contextmanager
+    def claimed(self, config: Config) -> Iterator[None]:
+        """Keeps the folder for one run of `config`, before any time is spent on it.
+
+        Raises:
+            UsageError: if the folder is of a run of another configuration.
+            RunError: if it cannot be written to, or if another process is at work in it.
+        """
+        made = not self.path.exists()
+        with self._locked():
+            try:
+                # A run that never came to a state worth keeping stands in no one's way.
+                if self._metrics.exists() or any(self.checkpoints.glob("ckpt-*")):
+                    self._compare(config)
+                yield
+            finally:
+                if made and not self._config.exists():  # nothing has begun here
+                    with contextlib.suppress(OSError):
+                        self._lock.unlink()
+                        self.path.rmdir()
+
+    def _compare(self, config: Config) -> None:
+        differences = self.config().differences(config)
+        if differences:
+            raise UsageError(
+                f"{self.path} is of a run of another configuration ({'; '.join(differences)}): "
+                "ask for the same, or give another --workdir"
+            )
+
+    def _locked(self) -> IO[str]:
+        with contextlib.ExitStack() as undo:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock = undo.enter_context(open(self._lock, "w"))
+                # The system lets go of it when the process ends, however it ends.
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunError(f"another process is training in {self.path}") from error
+            except OSError as error:
+                raise RunError(f"cannot write to {self.path}: {error.strerror or error}") from error
+            undo.pop_all()
+            return lock
+
+    def begin(self, config: Config, fingerprint: str, vocabulary: Sequence[str]) -> None:
+        """Writes down what this run is of."""
+        with replacing(self._vocabulary) as beside:
+            beside.write_text("".join(f"{word}\n" for word in vocabulary), "utf-8")
+        content = {"config": config.to_json(), "fingerprint": fingerprint, "versions": versions()}
+        self._write_json(self._config, content)
+
+    def resume(self, config: Config, fingerprint: str) -> None:
+        """Makes sure that a run can go on.
+
+        Raises:
+            RunError: if it began with other data.
+        """
+        if self._read_json(self._config).get("fingerprint") != fingerprint:
+            raise RunError(
+                f"the data of {config.task} have changed since the run in {self.path} began: "
+                "give another --workdir"
+            )
+
+    def load_model(self) -> keras.Model:
+        """The best epoch's averaged weights, float32.
+
+        Raises:
+            RunError: if the file is missing or damaged.
+        """
+        try:
+            return keras.models.load_model(self.model, compile=False)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise RunError(f"{self.model} cannot be read: {error}") from error
+
+    def config(self) -> Config:
+        """The configuration of the run."""
+        try:
+            return Config.from_json(self._read_json(self._config)["config"])
+        except (KeyError, TypeError, UsageError) as error:
+            raise RunError(f"{self._config} is not of this version: {error}") from error
+
+    def vocabulary(self) -> tuple[str, ...]:
+        """The tokens of the run by id, the first one having the id 2."""
+        return tuple(self._vocabulary.read_text("utf-8").split("\n")[:-1])
+
+    def metrics(self) -> dict[str, Any] | None:
+        """The figures of a finished run; `None` if it has not finished."""
+        return self._read_json(self._metrics) if self._metrics.exists() else None
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Writes the figures, which says that the run has finished."""
+        self._write_json(self._metrics, metrics)
+
+    def write_log(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Writes `log.csv` anew, one row an epoch, so that no row is ever doubled."""
+        with (
+            replacing(self.path / "log.csv") as beside,
+            beside.open("w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.DictWriter(file, history[0] if history else [])
+            writer.writeheader()
+            writer.writerows(history)
+
+    def _read_json(self, path: Path) -> Any:
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read: {error}") from error
+
+    def _write_json(self, path: Path, content: Mapping[str, Any]) -> None:
+        with replacing(path) as beside:
+            beside.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+class EventLog:
+    """A run's figures for TensorBoard, made anew from its history when it goes on.
+
+    Args:
+        folder: where the event files go; what is there is removed.
+        history: the epochs so far.
+    """
+
+    def __init__(self, folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+        try:
+            shutil.rmtree(folder, ignore_errors=True)
+            self._writer = tf.summary.create_file_writer(str(folder))
+        except (OSError, tf.errors.OpError) as error:
+            raise RunError(f"cannot write to {folder}: {error}") from error
+        self._folder = folder
+        for row in history:
+            self.write(row)
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Adds an epoch's row."""
+        try:
+            with self._writer.as_default(step=row["epoch"]):
+                for name, value in row.items():
+                    if name != "epoch":
+                        # tf.summary.scalar would need the package tensorboard to write.
+                        tf.summary.write(name, float(value), metadata=_SCALAR)
+            self._writer.flush()
+        except tf.errors.OpError as error:
+            raise RunError(f"cannot write to {self._folder}: {error.message}") from error
+
+    def close(self) -> None:
+        """Ends the event file."""
+        self._writer.close()
+
+
+def versions() -> dict[str, str]:
+    """The versions that a figure depends on."""
+    packages = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "zoo": zoo.__version__,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What a time was measured on."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    devices = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(device) for device in devices]
+    return {
+        "cpu": name,
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "gpus": [detail.get("device_name", "unknown") for detail in details],
+    }
