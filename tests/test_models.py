@@ -201,7 +201,7 @@ def test_single_numbers_of_a_size_can_be_changed(kind):
         ("bag", {"size": "small,num_heads=3"}, "no number 'num_heads': it has embedding_dim"),
         ("bilstm", {"size": "small,units=0"}, "units must be a whole number above 0, not '0'"),
         ("bilstm", {"size": "small,units"}, "units must be a whole number above 0, not ''"),
-        ("transformer", {"size": "small,num_heads=7"}, "64 cannot be shared by num_heads=7"),
+        ("transformer", {"size": "small,num_heads=7"}, "128 cannot be shared by num_heads=7"),
         ("lstm_attention", {"size": "small,units=31,num_heads=4"}, "62 cannot be shared"),
     ],
 )

@@ -9,8 +9,8 @@ from zoo.layers import LSTM
 from zoo.models import parts
 
 SIZES = {
-    "small": {"embedding_dim": 64, "units": 32, "num_layers": 1},
-    "base": {"embedding_dim": 256, "units": 128, "num_layers": 1},
+    "small": {"embedding_dim": 128, "units": 32, "num_layers": 1},
+    "base": {"embedding_dim": 256, "units": 64, "num_layers": 1},
 }
 
 

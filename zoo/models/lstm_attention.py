@@ -10,8 +10,8 @@ from zoo.layers import LSTM, MultiHeadAttention
 from zoo.models import parts
 
 SIZES = {
-    "small": {"embedding_dim": 64, "units": 32, "num_layers": 1, "num_heads": 4},
-    "base": {"embedding_dim": 256, "units": 128, "num_layers": 1, "num_heads": 8},
+    "small": {"embedding_dim": 128, "units": 32, "num_layers": 1, "num_heads": 4},
+    "base": {"embedding_dim": 256, "units": 64, "num_layers": 1, "num_heads": 8},
 }
 
 
