@@ -202,7 +202,10 @@ def _write(
                 for token, number in zip(tokens.numpy(), times.numpy().tolist(), strict=True):
                     counts[token.decode()] += number
             vocabulary = learn_vocabulary(counts, settings.vocabulary_size)
-        rows = TextEncoder(vocabulary, settings)
+        # As a graph that is traced once, not once a split.
+        rows = tf.function(
+            TextEncoder(vocabulary, settings).__call__, [tf.TensorSpec([None], tf.string)]
+        )
     examples = {}
     for name in task.splits:
         values, lengths, labels = [], [], []
@@ -252,6 +255,9 @@ def _checksum(path: Path) -> str:
 def _read(folder: Path, task: Task, settings: TextSettings | None, fingerprint: str) -> EncodedTask:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
+        arrays = {f"{name}.{array}.npy" for name in task.splits for array in _ARRAYS}
+        if manifest["files"].keys() != arrays | {_VOCABULARY}:
+            raise ValueError(f"{_MANIFEST} names other files")
         for name, checksum in manifest["files"].items():
             if _checksum(folder / name) != checksum:
                 raise ValueError(f"{name} has changed")
@@ -259,7 +265,7 @@ def _read(folder: Path, task: Task, settings: TextSettings | None, fingerprint: 
             name: Split(*(np.load(folder / f"{name}.{a}.npy", mmap_mode="r") for a in _ARRAYS))
             for name in task.splits
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"the ids in {folder} are damaged ({error}): delete that folder, then "
             f"python trainers/prepare.py --task={task.name}"

@@ -1,15 +1,21 @@
 """Data sets on disk as TFDS records: made once, read back by name."""
 
+import contextlib
 import importlib.util
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import registered
+from tensorflow_datasets.core.download import downloader
 
 from zoo.errors import RunError
 from zoo.tasks import TASKS, Task
+
+_MAX_RETRIES = 5
 
 
 def resolve(data_dir: Path | None) -> Path:
@@ -69,8 +75,10 @@ def prepare(task: Task, data_dir: Path | None, datasets_dir: Path) -> bool:
     if (folder / "dataset_info.json").is_file():
         open_records(task, data_dir)
         return False
+    if folder.exists():  # TFDS would take it for prepared
+        raise damaged_records(task, folder, FileNotFoundError("dataset_info.json is missing"))
     downloads = data_dir / "downloads"
-    parts = (downloads, folder, *folder.parents, *_unfinished(folder))
+    parts = (folder, *folder.parents, *_unfinished(folder), downloads, *downloads.rglob("*"))
     existed = {path for path in parts if path.exists()}
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -80,7 +88,11 @@ def prepare(task: Task, data_dir: Path | None, datasets_dir: Path) -> bool:
                 f"task {task.name!r} is pinned to version {task.version} of {task.builder}, "
                 f"but {builder.version} is what there is: update tensorflow-datasets"
             )
-        builder.download_and_prepare(file_format="tfrecord")
+        # With its ten, a machine without a network waits for more than three minutes.
+        downloader.MAX_RETRIES = _MAX_RETRIES
+        # What TFDS has to say is of downloads; here it would speak of an unknown size.
+        with _silence() if task.offline else contextlib.nullcontext():
+            builder.download_and_prepare(file_format="tfrecord")
     except RunError:
         raise
     except Exception as error:
@@ -116,6 +128,17 @@ def _builder(task: Task, data_dir: Path, datasets_dir: Path) -> tfds.core.Datase
     return module.Builder(config=config or None, data_dir=data_dir)
 
 
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """TFDS without its bars and its announcements."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        tfds.display_progress_bar(enable=False)
+        try:
+            yield
+        finally:
+            tfds.display_progress_bar(enable=True)
+
+
 def _unfinished(folder: Path) -> list[Path]:
     """What TFDS writes before it renames it to `folder`."""
     return list(folder.parent.glob(f"incomplete.*_{folder.name}"))
@@ -123,13 +146,20 @@ def _unfinished(folder: Path) -> list[Path]:
 
 def _remove_leftovers(folder: Path, downloads: Path, existed: set[Path]) -> None:
     """Removes what a failed preparation made, and nothing that was there before it."""
-    for path in (folder, downloads, *_unfinished(folder)):
+    half_downloaded = downloads.rglob("*.tmp.*")
+    for path in (folder, *_unfinished(folder), *half_downloaded):
         if path not in existed:
             shutil.rmtree(path, ignore_errors=True)
+    # What was downloaded whole stays, so that the next try need not do it again.
+    for path in sorted((downloads, *downloads.rglob("*")), reverse=True):
+        if path not in existed and path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
     for parent in folder.parents:
-        if parent in existed or not parent.is_dir() or any(parent.iterdir()):
+        if parent in existed:
             break
-        parent.rmdir()
+        notes = parent / ".config"  # TFDS's, of the configurations that there are
+        if parent.is_dir() and list(parent.iterdir()) in ([], [notes]):
+            shutil.rmtree(parent, ignore_errors=True)
 
 
 def _offline_hint(task: Task) -> str:
@@ -141,4 +171,4 @@ def _offline_hint(task: Task) -> str:
 
 def _first_line(error: Exception) -> str:
     text = next((line for line in str(error).splitlines() if line.strip()), "")
-    return text.strip()[:300] or type(error).__name__
+    return text.strip()[:1_000] or type(error).__name__

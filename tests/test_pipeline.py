@@ -1,0 +1,380 @@
+"""Records to ids to batches: made once, read back, and damage never goes unseen."""
+
+import dataclasses
+import errno
+import json
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fixtures import example, write_records
+from zoo import pipeline, text
+from zoo.errors import RunError
+from zoo.pipeline import Split, batch_plan, batches, encode, in_order_plan, padding_share
+from zoo.tasks import TASKS, Task
+from zoo.text import TextEncoder, TextSettings
+
+TASK = TASKS["movie_reviews/rotten_tomatoes"]
+SETTINGS = TextSettings(vocabulary_size=9, max_length=12)
+TRACKS = Task(
+    name="tracks",
+    builder="tracks",
+    version="1.0.0",
+    feature="track",
+    label="label",
+    classes=("up", "down"),
+    train="train",
+    validation="train[:50%]",
+    test=None,
+    kind="features",
+)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Records and ids of 40 rows a split, to be read only."""
+    folder = tmp_path_factory.mktemp("data")
+    write_records(TASK, folder)
+    return folder, encode(TASK, folder, SETTINGS, progress=False)
+
+
+@pytest.fixture(scope="module")
+def six_rows(tmp_path_factory):
+    """Records and ids of 6 rows a split, to be copied."""
+    folder = tmp_path_factory.mktemp("six")
+    write_records(TASK, folder, rows=6)
+    run(folder)
+    return folder
+
+
+@pytest.fixture
+def data_dir(six_rows, tmp_path):
+    """Records alone."""
+    shutil.copytree(six_rows, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "encoded")
+    return tmp_path
+
+
+@pytest.fixture
+def encoded(six_rows, tmp_path):
+    """The folder of the ids, beside their records."""
+    shutil.copytree(six_rows, tmp_path, dirs_exist_ok=True)
+    return next((tmp_path / "encoded").glob("*/*"))
+
+
+def run(data_dir, **changes):
+    return encode(TASK, data_dir, dataclasses.replace(SETTINGS, **changes), progress=False)
+
+
+def unfinished(data_dir):
+    return list(data_dir.glob("encoded/**/.unfinished-*"))
+
+
+def test_the_ids_are_those_of_the_texts(prepared):
+    _, data = prepared
+    encoder = TextEncoder(data.vocabulary, SETTINGS)
+    for place, name in enumerate(sorted(data.splits)):
+        split = data.splits[name]
+        rows = [example(TASK, row + 1_000 * place) for row in range(40)]
+        expected = encoder([row["text"] for row in rows]).to_list()
+        assert [split.row(i).tolist() for i in range(len(split))] == expected
+        assert split.labels.tolist() == [row["label"] for row in rows]
+        assert split.lengths.tolist() == [len(row) for row in expected]
+        assert (split.values.dtype, split.offsets.dtype, split.labels.dtype) == (
+            np.int32,
+            np.int64,
+            np.int32,
+        )
+        assert isinstance(split.values, np.memmap)
+    assert (data.task, data.settings, data.num_features) == (TASK, SETTINGS, None)
+
+
+def test_the_vocabulary_is_learnt_from_the_training_split_alone(tmp_path):
+    texts = {"train": "seen seen often", "validation": "valid seen", "test": "tested seen"}
+    write_records(
+        TASK, tmp_path, examples={k: [(0, {"text": v, "label": 0})] for k, v in texts.items()}
+    )
+    data = run(tmp_path)
+    assert data.vocabulary == ("seen", "often")
+    assert data.splits["test"].row(0).tolist() == [1, 2]
+
+
+def test_the_vocabulary_does_not_depend_on_the_order_of_the_records(tmp_path):
+    rows = [(row, example(TASK, row)) for row in range(30)]
+    learnt = set()
+    for seed in range(2):
+        order = np.random.default_rng(seed).permutation(30)
+        shuffled = [(place, rows[row][1]) for place, row in enumerate(order)]
+        folder = tmp_path / str(seed)
+        write_records(TASK, folder, examples={"train": shuffled, "validation": rows, "test": rows})
+        learnt.add(run(folder).vocabulary)
+    assert len(learnt) == 1
+
+
+def test_ids_are_read_back_and_not_made_again(prepared, monkeypatch):
+    folder, data = prepared
+    monkeypatch.setattr(pipeline, "_write", lambda *_: pytest.fail("made again"))
+    again = encode(TASK, folder, SETTINGS, progress=False)
+    assert again.fingerprint == data.fingerprint
+    assert again.vocabulary == data.vocabulary
+    for name, split in data.splits.items():
+        np.testing.assert_array_equal(again.splits[name].values, split.values)
+
+
+@pytest.mark.parametrize("unit", ["character", "byte"])
+def test_other_units(unit, data_dir):
+    data = run(data_dir, unit=unit, vocabulary_size=300, max_length=5)
+    assert bool(data.vocabulary) == (unit == "character")
+    assert data.splits["train"].lengths.max() == 5
+
+
+def test_the_fingerprint_changes_with_settings_rules_and_data(data_dir, monkeypatch):
+    builder = pipeline.open_records(TASK, data_dir)
+
+    def fingerprint(task=TASK, **changes):
+        return pipeline._fingerprint(task, builder, dataclasses.replace(SETTINGS, **changes))
+
+    seen = [fingerprint(), fingerprint(max_length=13), fingerprint(unit="character")]
+    seen += [fingerprint(vocabulary_size=10), fingerprint(dataclasses.replace(TASK, version="2"))]
+    monkeypatch.setattr(pipeline, "RULES_VERSION", text.RULES_VERSION + 1)
+    seen.append(fingerprint())
+    monkeypatch.undo()
+    assert fingerprint() == seen[0]
+    record = next(data_dir.glob("movie_reviews/*/*/*train.tfrecord*"))
+    data = bytearray(record.read_bytes())
+    data[len(data) // 2] ^= 1
+    record.write_bytes(data)
+    seen.append(fingerprint())
+    assert len(set(seen)) == len(seen)
+
+
+def one_line(caught):
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["train.values.npy", "test.labels.npy", "vocabulary.txt", "manifest.json"]
+)
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
+def test_damaged_ids(name, damage, encoded, tmp_path):
+    path = encoded / name
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(content[: len(content) // 2] + (b"\xff" if damage == "changed" else b""))
+    with pytest.raises(RunError, match="damaged") as caught:
+        run(tmp_path)
+    assert str(encoded) in one_line(caught)
+    assert "prepare.py --task=movie_reviews/rotten_tomatoes" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"files": 3}', '{"files": {}}', "null"])
+def test_a_manifest_that_is_none(content, encoded, tmp_path):
+    (encoded / "manifest.json").write_text(content)
+    with pytest.raises(RunError, match="damaged"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone", "empty"])
+def test_damaged_records(damage, data_dir):
+    record = next(data_dir.glob("movie_reviews/*/*/*validation.tfrecord*"))
+    content = bytearray(record.read_bytes())
+    if damage == "gone":
+        record.unlink()
+    elif damage == "changed":
+        content[len(content) // 2] ^= 0xFF
+        record.write_bytes(content)
+    else:
+        record.write_bytes(content[: len(content) * 2 // 3] if damage == "cut" else b"")
+    with pytest.raises(RunError, match="delete that folder") as caught:
+        run(data_dir)
+    assert str(record.parent) in one_line(caught)
+    assert not unfinished(data_dir)
+
+
+def test_what_is_not_prepared(tmp_path):
+    with pytest.raises(RunError, match=r"prepare.py --task=movie_reviews/rotten_tomatoes"):
+        run(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_label_that_is_no_class(data_dir):
+    task = dataclasses.replace(TASK, classes=("only",))
+    with pytest.raises(RunError, match="labels beyond its 1 classes"):
+        encode(task, data_dir, SETTINGS, progress=False)
+    assert not unfinished(data_dir)
+
+
+def test_an_empty_split(data_dir):
+    with pytest.raises(RunError, match="no data"):
+        encode(
+            dataclasses.replace(TASK, validation="train[:0]"), data_dir, SETTINGS, progress=False
+        )
+    assert not unfinished(data_dir)
+
+
+def test_a_full_disk_leaves_nothing(data_dir, monkeypatch):
+    def full(path, array):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(RunError, match=r"cannot write ids.*No space left") as caught:
+        run(data_dir)
+    one_line(caught)
+    monkeypatch.undo()
+    assert not [path for path in (data_dir / "encoded").rglob("*") if path.is_file()]
+    assert not unfinished(data_dir)
+    assert len(run(data_dir).splits["train"]) == 6
+
+
+def test_a_file_in_the_way_of_the_ids(data_dir):
+    (data_dir / "encoded").write_text("a file")
+    with pytest.raises(RunError, match="cannot write ids") as caught:
+        run(data_dir)
+    one_line(caught)
+
+
+def test_who_was_slower_takes_what_is_there(data_dir, monkeypatch):
+    """Two runs encode at once: the one that ends second uses the ids of the first."""
+    write = pipeline._write
+
+    def overtaken(*what):
+        write(*what)
+        monkeypatch.undo()
+        run(data_dir)
+
+    monkeypatch.setattr(pipeline, "_write", overtaken)
+    assert len(run(data_dir).splits["train"]) == 6
+    assert not unfinished(data_dir)
+
+
+@pytest.fixture(scope="module")
+def tracks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tracks")
+    write_records(TRACKS, folder, rows=12)
+    return encode(TRACKS, folder, progress=False)
+
+
+def test_features_are_read_as_tracks(tracks):
+    assert tracks.num_features == 3
+    assert tracks.vocabulary == ()
+    assert tracks.settings is None
+    split = tracks.splits["train"]
+    assert split.values.dtype == np.float32
+    for row in range(12):
+        np.testing.assert_array_equal(split.row(row), example(TRACKS, row)["track"])
+
+
+def test_features_become_batches_with_their_lengths(tracks):
+    split = tracks.splits["train"]
+    plan = in_order_plan(split.lengths, batch_tokens=60)
+    for rows, (inputs, labels) in zip(plan, batches(split, plan).as_numpy_iterator(), strict=True):
+        assert inputs["lengths"].dtype == np.int32
+        assert inputs["lengths"].tolist() == split.lengths[rows].tolist()
+        assert inputs["features"].shape == (len(rows), split.lengths[rows].max(), 3)
+        assert labels.tolist() == split.labels[rows].tolist()
+        for row, track, length in zip(rows, inputs["features"], inputs["lengths"], strict=True):
+            np.testing.assert_array_equal(track[:length], split.row(row))
+            assert not track[length:].any()
+
+
+LENGTHS = st.lists(st.integers(1, 60), max_size=80).map(np.array)
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.integers(1, 300), st.integers(0, 2**32 - 1), st.integers(0, 9))
+def test_a_plan_of_tokens(lengths, batch_tokens, seed, epoch):
+    plan = batch_plan(lengths, batch_tokens=batch_tokens, seed=seed, epoch=epoch)
+    again = batch_plan(lengths, batch_tokens=batch_tokens, seed=seed, epoch=epoch)
+    for chosen in (plan, in_order_plan(lengths, batch_tokens=batch_tokens)):
+        assert sorted(row for rows in chosen for row in rows) == list(range(len(lengths)))
+        for rows in chosen:
+            assert len(rows) * lengths[rows].max() <= batch_tokens or len(rows) == 1
+        assert 0 <= padding_share(lengths, chosen) < 1
+    assert [rows.tolist() for rows in plan] == [rows.tolist() for rows in again]
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.integers(1, 30), st.integers(0, 9))
+def test_a_plan_of_examples(lengths, batch_size, seed):
+    plan = batch_plan(lengths, batch_size=batch_size, seed=seed, epoch=0)
+    assert sorted(row for rows in plan for row in rows) == list(range(len(lengths)))
+    assert all(0 < len(rows) <= batch_size for rows in plan)
+    assert len(plan) == -(-len(lengths) // batch_size)
+
+
+@pytest.mark.parametrize("by", [{"batch_tokens": 500}, {"batch_size": 16}])
+def test_another_epoch_or_seed_has_other_batches(by):
+    lengths = np.random.default_rng(0).integers(1, 60, 300)
+    plans = {
+        tuple(map(tuple, batch_plan(lengths, **by, seed=seed, epoch=epoch)))
+        for seed in range(2)
+        for epoch in range(3)
+    }
+    assert len(plans) == 6
+    contents = {frozenset(map(frozenset, plan)) for plan in plans}
+    assert len(contents) == 6  # not only in another order
+
+
+@pytest.mark.parametrize("by", [{}, {"batch_tokens": 1, "batch_size": 1}, {"batch_size": -1}])
+def test_a_plan_needs_one_size(by):
+    with pytest.raises(ValueError, match="batch_size="):
+        batch_plan(np.array([1]), **by, seed=0, epoch=0)
+
+
+@pytest.mark.parametrize("start", [0, 1, 5, 10_000])
+def test_start_leaves_out_exactly_so_many_batches(start, prepared):
+    split = prepared[1].splits["train"]
+    plan = batch_plan(split.lengths, batch_tokens=60, seed=0, epoch=0)
+    every = list(batches(split, plan).as_numpy_iterator())
+    rest = list(batches(split, plan, start=start).as_numpy_iterator())
+    assert len(every) == len(plan)
+    assert len(rest) == max(0, len(plan) - start)
+    for (one, labels), (other, same) in zip(every[start:], rest, strict=True):
+        np.testing.assert_array_equal(one["ids"], other["ids"])
+        np.testing.assert_array_equal(labels, same)
+
+
+def test_batches_are_padded_to_their_own_longest(prepared):
+    split = prepared[1].splits["train"]
+    plan = batch_plan(split.lengths, batch_tokens=60, seed=0, epoch=0)
+    for rows, (inputs, labels) in zip(plan, batches(split, plan), strict=True):
+        ids = inputs["ids"].numpy()
+        assert ids.shape == (len(rows), split.lengths[rows].max())
+        assert labels.numpy().tolist() == split.labels[rows].tolist()
+        for row, padded in zip(rows, ids, strict=True):
+            length = split.lengths[row]
+            assert padded[:length].tolist() == split.row(row).tolist()
+            assert (padded[length:] == text.PAD_ID).all()
+            assert (padded[:length] != text.PAD_ID).all()
+
+
+def test_no_batches_at_all():
+    nothing = Split(np.zeros(0, "int32"), np.zeros(1, "int64"), np.zeros(0, "int32"))
+    assert list(batches(nothing, batch_plan(nothing.lengths, batch_size=4, seed=0, epoch=0))) == []
+    assert padding_share(nothing.lengths, []) == 0
+
+
+@pytest.mark.parametrize("batch_tokens", [2_048, 8_192, 32_768])
+@pytest.mark.parametrize("max_length", [256, 10_000])
+def test_little_is_padding_at_lengths_like_those_of_reviews(batch_tokens, max_length):
+    # Lengths of film reviews are near to log-normal: about 230 words, few below 50, some of 1,000.
+    drawn = np.random.default_rng(0).lognormal(5.45, 0.6, 17_711).astype("int64")
+    lengths = np.clip(drawn, 1, min(max_length, batch_tokens))
+    for epoch in range(2):
+        plan = batch_plan(lengths, batch_tokens=batch_tokens, seed=0, epoch=epoch)
+        assert padding_share(lengths, plan) < 0.1
+
+
+def test_the_manifest_says_what_was_written(prepared):
+    folder, data = prepared
+    path = pipeline.cache_dir(TASK, folder, data.fingerprint) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["settings"] == dataclasses.asdict(SETTINGS)
+    assert manifest["task"]["name"] == TASK.name
