@@ -9,10 +9,10 @@ def check_positive(name: str, value: Any) -> None:
     Example:
         >>> check_positive("units", 0)
         Traceback (most recent call last):
-        ValueError: units must be a positive integer, not 0
+        ValueError: argument `units` must be a positive integer, not 0
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, not {value!r}")
+        raise ValueError(f"argument `{name}` must be a positive integer, not {value!r}")
 
 
 def check_rate(name: str, value: Any) -> None:
@@ -21,10 +21,10 @@ def check_rate(name: str, value: Any) -> None:
     Example:
         >>> check_rate("dropout", 1.5)
         Traceback (most recent call last):
-        ValueError: dropout must be between 0 and 1, not 1.5
+        ValueError: argument `dropout` must be between 0 and 1, not 1.5
     """
     if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError(f"{name} must be between 0 and 1, not {value!r}")
+        raise ValueError(f"argument `{name}` must be between 0 and 1, not {value!r}")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -33,7 +33,9 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     Example:
         >>> check_choice("norm", "last", ("post", "pre"))
         Traceback (most recent call last):
-        ValueError: norm must be one of 'post', 'pre', not 'last'
+        ValueError: argument `norm` must be one of 'post', 'pre', not 'last'
     """
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+        raise ValueError(
+            f"argument `{name}` must be one of {', '.join(map(repr, choices))}, not {value!r}"
+        )

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from zoo.layers.arguments import check_positive, check_rate
+from zoo.layers.attention_masks import both, full_rank, side_mask, step_mask
 from zoo.layers.dot_product import attend, einsum_equations
 
 
@@ -125,11 +126,14 @@ class MultiHeadAttention(keras.layers.Layer):
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self.use_gate = use_gate
         self.seed = seed
-        if self._use_flash and dropout:
-            raise ValueError(f"dropout={dropout} cannot work with flash_attention=True: use 0")
+        if self._flash_attention and dropout:
+            raise ValueError(
+                "Dropout is not supported when flash attention is enabled: "
+                f"flash_attention={flash_attention} needs dropout=0, not {dropout}"
+            )
 
     @property
-    def _use_flash(self) -> bool:
+    def _flash_attention(self) -> bool:
         return bool(self.flash_attention or keras.config.is_flash_attention_enabled())
 
     @property
@@ -232,87 +236,78 @@ class MultiHeadAttention(keras.layers.Layer):
     ) -> Any:
         """Attends; see the class for shapes."""
         key = value if key is None else key
-        mask = self._merge_masks(
-            query, value, (query_mask, value_mask, key_mask), attention_mask, use_causal_mask
-        )
+        axes, rank = self._axes, len(query.shape)
+        mask = step_mask(
+            query, value, axes, use_causal_mask, self.sliding_window, rank + len(axes)
+        )  # bool[1, 1, T, S]
+        sides = {"query_mask": query_mask, "value_mask": value_mask, "key_mask": key_mask}
+        for name, side in sides.items():
+            if side is not None:
+                mask = both(mask, side_mask(name, side, axes, rank))  # bool[B, 1, T, S]
+        if attention_mask is not None:
+            mask = both(mask, full_rank(attention_mask, axes, rank + len(axes)))
         gate = self._gate_dense(query) if self.use_gate else None  # [B, T, H, V]
         query = self._query_dense(query)  # [B, T, H, K]
         key = self._key_dense(key)  # [B, S, H, K]
         value = self._value_dense(value)  # [B, S, H, V]
-        if self._use_flash:
-            if return_attention_scores:
-                raise ValueError("return_attention_scores=True cannot work with flash attention")
-            context, weights = self._flash(query, key, value, mask), None
-        else:
-            context, weights = attend(
-                query,
-                key,
-                value,
-                mask,
-                1.0 / math.sqrt(self.key_dim),
-                lambda w: self._dropout_layer(w, training=training),
-                self._equations,
-                tuple(range(-len(self._axes), 0)),
-            )
+        context, weights = self._compute_attention(
+            query, key, value, mask, training, return_attention_scores
+        )
         if gate is not None:
             context = context * gate
         output = self._output_dense(context)  # [B, T, D]
         return (output, weights) if return_attention_scores else output
 
-    def _flash(self, query: Any, key: Any, value: Any, mask: Any) -> Any:
-        context = ops.dot_product_attention(
-            query,
-            key,
-            value,
-            mask=mask,
-            scale=1.0 / math.sqrt(self.key_dim),
-            flash_attention=True,
-        )  # [B, T, H, V]
-        if mask is None:
-            return context
-        # The backends average over what a row without anything to attend to must not see.
-        seen = ops.any(mask, axis=-1)  # bool[B, H, T]
-        seen = ops.expand_dims(ops.moveaxis(seen, 1, 2), -1)  # bool[B, T, H, 1]
-        return ops.where(seen, context, ops.zeros_like(context))
+    def _compute_attention(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        attention_mask: Any = None,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+        use_causal_mask: bool = False,
+    ) -> tuple[Any, Any]:
+        """Attention between projected inputs; a subclass may put its own in its place.
 
-    def _merge_masks(
-        self, query: Any, value: Any, inputs: tuple, attention_mask: Any, use_causal_mask: bool
-    ) -> Any:
-        """All masks as one that broadcasts to the scores, `bool[B, H, T, S]`, or `None`."""
-        query_mask, value_mask, key_mask = inputs
-        axes, rank = self._axes, len(query.shape) - 1
-        others = [axis for axis in range(1, rank) if axis not in axes]
-        masks = []
-        for mask, is_query in ((query_mask, True), (value_mask, False), (key_mask, False)):
-            if mask is None:
-                continue
-            if len(mask.shape) != rank:
-                raise ValueError(
-                    f"a mask of shape {tuple(mask.shape)} does not fit {rank} axes of steps"
-                )
-            mask = ops.transpose(ops.cast(mask, "bool"), (0, *others, *axes))
-            place = len(others) + 1
-            # Heads, then the other side's axes: [B, …, 1, T, 1] or [B, …, 1, 1, S].
-            for _ in axes:
-                mask = ops.expand_dims(mask, -1 if is_query else place)
-            masks.append(ops.expand_dims(mask, place))
+        Args:
+            query: `float[B, T, H, K]`.
+            key: `float[B, S, H, K]`.
+            value: `float[B, S, H, V]`.
+            attention_mask: true where attending is allowed; what broadcasts to `[B, H, T, S]`, or
+                `[B, T, S]`.
+            training: whether to drop.
+            return_attention_scores: whether the weights will be used.
+            use_causal_mask: whether a query sees no step after its own.
+
+        Returns:
+            The context `float[B, T, H, V]`, and the weights `float[B, H, T, S]` or `None`.
+        """
+        axes, rank = self._axes, len(query.shape) + len(self._axes)
+        mask = step_mask(query, value, axes, use_causal_mask, None, rank - 1)
         if attention_mask is not None:
-            attention_mask = ops.cast(attention_mask, "bool")
-            while len(attention_mask.shape) < rank + 1 + len(axes):
-                attention_mask = ops.expand_dims(attention_mask, -2 * len(axes) - 1)
-            masks.append(attention_mask)
-        if use_causal_mask or self.sliding_window is not None:
-            # As in Keras, along the first axis of steps.
-            rows = ops.arange(ops.shape(query)[1])[:, None]
-            columns = ops.arange(ops.shape(value)[1])[None, :]
-            if use_causal_mask:
-                masks.append(rows >= columns)  # bool[T, S]
-            if self.sliding_window is not None:
-                masks.append(ops.abs(rows - columns) < self.sliding_window)  # bool[T, S]
-        merged = None
-        for mask in masks:
-            merged = mask if merged is None else ops.logical_and(merged, mask)
-        return merged
+            mask = both(full_rank(attention_mask, axes, rank - 1), mask)
+        scale = 1.0 / math.sqrt(self.key_dim)
+        if not self._flash_attention:
+            return attend(
+                query, key, value, mask, scale, self._drop(training), self._equations, len(axes)
+            )
+        if return_attention_scores:
+            raise ValueError(
+                "Returning attention scores is not supported when flash attention is enabled: "
+                "return_attention_scores=True needs flash_attention=False"
+            )
+        context = ops.dot_product_attention(
+            query, key, value, mask=mask, scale=scale, flash_attention=True
+        )  # [B, T, H, V]
+        if mask is not None:
+            # The backends average over what a row without anything to attend to must not see.
+            seen = ops.expand_dims(ops.any(mask, axis=-1), -1)  # bool[B, H, T, 1]
+            context = ops.where(ops.transpose(seen, (0, 2, 1, 3)), context, 0.0)  # [B, T, H, V]
+        return context, None
+
+    def _drop(self, training: bool | None) -> Any:
+        return (lambda w: self._dropout_layer(w, training=training)) if self.dropout else None
 
     def compute_output_shape(
         self,
@@ -376,11 +371,9 @@ class MultiHeadAttention(keras.layers.Layer):
 def _as_tuple(name: str, value: int | Sequence[int] | None) -> tuple[int, ...] | None:
     if value is None:
         return None
-    if isinstance(value, int):
-        return (value,)
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"{name} must be an int, a list or a tuple, not {value!r}")
-    return tuple(value)
+    if not isinstance(value, int | list | tuple):
+        raise ValueError(f"Invalid `{name}`: it must be an int, a list or a tuple, not {value!r}")
+    return (value,) if isinstance(value, int) else tuple(value)
 
 
 def _copy(initializer: Any) -> Any:
@@ -392,6 +385,6 @@ def _copy(initializer: Any) -> Any:
 def _check_same_steps(value_shape: Sequence, key_shape: Sequence) -> None:
     if tuple(value_shape[1:-1]) != tuple(key_shape[1:-1]):
         raise ValueError(
-            f"value and key must have the same steps, not the shapes {tuple(value_shape)} and "
-            f"{tuple(key_shape)}"
+            "the steps of value and key must be equal, not those of the shapes "
+            f"{tuple(value_shape)} and {tuple(key_shape)}"
         )

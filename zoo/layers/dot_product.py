@@ -5,6 +5,7 @@ import string
 from collections.abc import Callable
 from typing import Any
 
+import keras
 from keras import ops
 
 
@@ -23,7 +24,7 @@ def scaled_dot_product_attention(
 
     The rows of the weights sum to one; a query that may attend to nothing has weights of zero and
     a context of zero, never NaN and never an average over what it must not see. The softmax is
-    computed in float32 whatever the inputs' type.
+    computed in float32 at least, whatever the inputs' type.
 
     Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.1.
 
@@ -47,7 +48,7 @@ def scaled_dot_product_attention(
     """
     scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     equations = ("bthk,bshk->bhts", "bhts,bshv->bthv")
-    return attend(query, key, value, mask, scale, dropout, equations, (-1,))
+    return attend(query, key, value, mask, scale, dropout, equations, 1)
 
 
 def attend(
@@ -58,7 +59,7 @@ def attend(
     scale: float,
     dropout: Callable[[Any], Any] | None,
     equations: tuple[str, str],
-    key_axes: tuple[int, ...],
+    key_axes: int,
 ) -> tuple[Any, Any]:
     """Attention along any axes, as `equations` for these axes has it.
 
@@ -70,25 +71,37 @@ def attend(
         scale: factor of the scores.
         dropout: applied to the weights before the values are averaged.
         equations: of the scores and of the context.
-        key_axes: the axes of the scores that a softmax sums over.
+        key_axes: how many of the scores' last axes a softmax sums over.
 
     Returns:
         The context, and the weights before dropout.
     """
     scores = ops.einsum(equations[0], query * ops.cast(scale, query.dtype), key)  # [B, H, T, S]
-    weights = ops.cast(scores, "float32")
+    # Half precision is too coarse for the sum of a row.
+    weights = ops.cast(scores, keras.backend.result_type(scores.dtype, "float32"))
+    if keras.backend.standardize_dtype(scores.dtype) == "float16":
+        # Two scores beyond its largest number would be infinity less infinity in the softmax.
+        weights = ops.clip(weights, -65_504.0, 65_504.0)
     if mask is not None:
         mask = ops.cast(mask, "bool")
         # Finite, so that a row of nothing but masked scores is no row of NaN on the way.
         weights = ops.where(mask, weights, -1e30)
-    weights = ops.exp(weights - ops.stop_gradient(ops.max(weights, axis=key_axes, keepdims=True)))
+    weights = softmax(weights, tuple(range(-key_axes, 0)))
     if mask is not None:
         weights = ops.where(mask, weights, 0.0)
-    total = ops.sum(weights, axis=key_axes, keepdims=True)
-    # Zero is the sum of a row that may attend to nothing, whose weights are then zeros over one.
-    weights = ops.cast(weights / ops.where(total == 0, 1.0, total), query.dtype)  # [B, H, T, S]
+    weights = ops.cast(weights, query.dtype)  # [B, H, T, S]
     used = weights if dropout is None else dropout(weights)
     return ops.einsum(equations[1], used, value), weights  # [B, T, H, V]
+
+
+def softmax(scores: Any, axes: tuple[int, ...]) -> Any:
+    """Exponentials over their sum along `axes`, negative ones.
+
+    `keras.ops.softmax` takes no negative axes in a tuple, and warns where an axis has one step.
+    """
+    if axes == (-1,) and scores.shape[-1] != 1:
+        return ops.softmax(scores, axis=-1)
+    return ops.exp(scores - ops.logsumexp(scores, axis=axes, keepdims=True))
 
 
 def einsum_equations(rank: int, axes: tuple[int, ...]) -> tuple[str, str]:

@@ -1,17 +1,19 @@
 """An LSTM over time."""
 
-import inspect
 from typing import Any
 
 import keras
 from keras import ops
 
-# cuDNN's LSTM where the backend has one; Keras makes it public nowhere.
+# cuDNN's LSTM where the backend has one, and a tensor's mask; Keras makes them public nowhere.
+from keras.src.backend import get_keras_mask
 from keras.src.backend import lstm as backend_lstm
 
 from zoo.layers.lstm_cell import LSTMCell, cell_config
 
-_OF_THE_CELL = frozenset(inspect.signature(LSTMCell).parameters) - {"kwargs"} | {"implementation"}
+
+def _of_the_cell(name: str) -> property:
+    return property(lambda layer: getattr(layer.cell, name), doc=f"The cell's `{name}`.")
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -34,8 +36,8 @@ class LSTM(keras.layers.RNN):
     Call arguments:
         sequences: `float[B, T, D]`.
         initial_state: the pair `[hidden, cell]`, each `float[B, U]`; zeros if left out.
-        mask: `bool[B, T]`, true where a step is real. Elsewhere states and output stay as they
-            were after the last real step.
+        mask: `bool[B, T]`, true where a step is real; the sequences' Keras mask if left out.
+            Elsewhere states and output stay as they were after the last real step.
         training: whether to drop.
 
     Returns:
@@ -79,7 +81,7 @@ class LSTM(keras.layers.RNN):
         **kwargs: Any,
     ) -> None:
         if use_cudnn not in ("auto", True, False):
-            raise ValueError(f"use_cudnn must be 'auto', True or False, not {use_cudnn!r}")
+            raise ValueError(f"argument `use_cudnn` must be 'auto', True or False, not {use_cudnn!r}")
         cell = LSTMCell(
             units,
             activation=activation,
@@ -116,11 +118,24 @@ class LSTM(keras.layers.RNN):
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.use_cudnn = use_cudnn
 
-    def __getattr__(self, name: str) -> Any:
-        # `units`, `kernel_initializer` and the others that Keras's layer has: they are the cell's.
-        if name in _OF_THE_CELL and "cell" in self.__dict__:
-            return getattr(self.__dict__["cell"], name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+    units = _of_the_cell("units")
+    activation = _of_the_cell("activation")
+    recurrent_activation = _of_the_cell("recurrent_activation")
+    use_bias = _of_the_cell("use_bias")
+    kernel_initializer = _of_the_cell("kernel_initializer")
+    recurrent_initializer = _of_the_cell("recurrent_initializer")
+    bias_initializer = _of_the_cell("bias_initializer")
+    unit_forget_bias = _of_the_cell("unit_forget_bias")
+    kernel_regularizer = _of_the_cell("kernel_regularizer")
+    recurrent_regularizer = _of_the_cell("recurrent_regularizer")
+    bias_regularizer = _of_the_cell("bias_regularizer")
+    kernel_constraint = _of_the_cell("kernel_constraint")
+    recurrent_constraint = _of_the_cell("recurrent_constraint")
+    bias_constraint = _of_the_cell("bias_constraint")
+    dropout = _of_the_cell("dropout")
+    recurrent_dropout = _of_the_cell("recurrent_dropout")
+    seed = _of_the_cell("seed")
+    implementation = _of_the_cell("implementation")
 
     def inner_loop(
         self, sequences: Any, initial_state: Any, mask: Any, training: bool = False
@@ -128,6 +143,9 @@ class LSTM(keras.layers.RNN):
         """Runs the cell over time: by cuDNN where that applies, else by the backend's loop."""
         if isinstance(mask, list | tuple):
             mask = mask[0]
+        if self.stateful:
+            # Under PyTorch, the states are overwritten in place, which would spoil the gradient.
+            initial_state = [ops.copy(state) for state in initial_state]
         if self.use_cudnn and not self.cell.recurrent_dropout:
             try:
                 outputs = self._run_cudnn(sequences, initial_state, mask, training)
@@ -139,7 +157,28 @@ class LSTM(keras.layers.RNN):
                 return outputs
         if self.use_cudnn is True:
             raise ValueError("use_cudnn=True cannot work here: use 'auto', or a GPU and defaults")
+        if self.unroll:
+            return self._run_unrolled(sequences, initial_state, mask, training)
         return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+
+    def _run_unrolled(self, sequences: Any, state: Any, mask: Any, training: bool) -> Any:
+        # Not Keras 3.15's unrolling: with a mask, its zero_output_for_mask zeroes the wrong steps
+        # backwards (TensorFlow) or none (JAX), and reading backwards fails (PyTorch).
+        outputs: list[Any] = []
+        steps = range(sequences.shape[1])
+        for t in reversed(steps) if self.go_backwards else steps:
+            output, new = self.cell(sequences[:, t], state, training=training)  # float[B, U]
+            if mask is not None:
+                real = ops.expand_dims(ops.cast(mask[:, t], "bool"), -1)  # bool[B, 1]
+                before = outputs[-1] if outputs else ops.zeros_like(output)
+                if self.zero_output_for_mask:
+                    before = ops.zeros_like(output)
+                output = ops.where(real, output, before)
+                new = [ops.where(real, n, s) for n, s in zip(new, state, strict=True)]
+            state = new
+            outputs.append(output)
+        shown = outputs if self.return_sequences else outputs[-1:]
+        return outputs[-1], ops.stack(shown, axis=1), state  # float[B, T, U]
 
     def _run_cudnn(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> Any:
         cell = self.cell
@@ -170,6 +209,10 @@ class LSTM(keras.layers.RNN):
         training: bool = False,
     ) -> Any:
         """Runs the layer; see the class for shapes."""
+        if mask is None:
+            # Keras fills `mask` in only where the sequences are the one tensor argument: with an
+            # initial state, padding would count.
+            mask = get_keras_mask(sequences)
         return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
 
     def get_config(self) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class LSTMCell(DropoutRNNCell, keras.layers.Layer):
         check_rate("recurrent_dropout", recurrent_dropout)
         implementation = kwargs.pop("implementation", 2)
         if implementation not in (0, 1, 2):
-            raise ValueError(f"implementation must be 0, 1 or 2, not {implementation}")
+            raise ValueError(f"argument `implementation` must be 0, 1 or 2, not {implementation}")
         super().__init__(**kwargs)
         self.units = units
         self.activation = keras.activations.get(activation)

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from zoo.layers.arguments import check_choice
+from zoo.layers.dot_product import softmax
 
 MODES = ("last", "mean", "max", "attention")
 
@@ -64,6 +65,9 @@ class MaskedPooling(keras.layers.Layer):
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         """Pools over axis 1."""
+        if 0 in inputs.shape:
+            # Backends know no largest of none; in a graph, where sizes are not known, they do.
+            return ops.zeros((ops.shape(inputs)[0], inputs.shape[-1]), dtype=inputs.dtype)
         real = ops.ones_like(inputs[:, :, :1], dtype="bool")  # bool[B, T, 1]
         if mask is not None:
             real = ops.expand_dims(ops.cast(mask, "bool"), -1)  # bool[B, T, 1]
@@ -76,18 +80,18 @@ class MaskedPooling(keras.layers.Layer):
             # Zero is the place of no step: a row without any picks nothing.
             picked = ops.logical_and(real, steps == ops.max(steps, axis=1, keepdims=True))
             return ops.sum(ops.where(picked, inputs, ops.zeros_like(inputs)), axis=1)  # [B, D]
-        # Summed in float32: half precision cannot count past 2,048 steps.
-        values = ops.cast(ops.where(real, inputs, ops.zeros_like(inputs)), "float32")
+        # Summed in float32 at least: half precision cannot count past 2,048 steps.
+        precise = keras.backend.result_type(inputs.dtype, "float32")
+        values = ops.cast(ops.where(real, inputs, ops.zeros_like(inputs)), precise)
+        weights = ops.cast(real, precise)  # float[B, T, 1]
         if self.mode == "mean":
-            weights = ops.cast(real, "float32")  # float32[B, T, 1]
+            total = ops.sum(weights, axis=1)  # float[B, 1]
+            pooled = ops.sum(values, axis=1) / ops.where(total == 0, 1.0, total)
         else:
             hidden = ops.tanh(ops.matmul(inputs, self.kernel) + self.bias)  # float[B, T, D]
-            scores = ops.cast(ops.matmul(hidden, self.query), "float32")  # float32[B, T, 1]
-            scores = ops.where(real, scores, -1e30)
-            scores = scores - ops.stop_gradient(ops.max(scores, axis=1, keepdims=True))
-            weights = ops.where(real, ops.exp(scores), 0.0)  # float32[B, T, 1]
-        total = ops.sum(weights, axis=1)  # float32[B, 1]
-        pooled = ops.sum(values * weights, axis=1) / ops.where(total == 0, 1.0, total)
+            scores = ops.cast(ops.matmul(hidden, self.query), precise)  # float[B, T, 1]
+            weights *= softmax(ops.where(real, scores, -1e30), (-2,))
+            pooled = ops.sum(values * weights, axis=1)
         return ops.cast(pooled, inputs.dtype)  # float[B, D]
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:

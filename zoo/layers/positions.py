@@ -51,8 +51,9 @@ class SinusoidalPositions(keras.layers.Layer):
         # A cosine is a sine a quarter of a wave ahead.
         phases = np.where(np.arange(size) % 2, math.pi / 2, 0.0)  # float[D]
         # float32 even under half precision, in which step 2,049 and 2,050 are one.
-        steps = ops.cast(ops.arange(ops.shape(inputs)[1]), "float32")[:, None]  # float[T, 1]
-        angles = steps * ops.cast(frequencies, "float32") + ops.cast(phases, "float32")
+        precise = keras.backend.result_type(inputs.dtype, "float32")
+        steps = ops.cast(ops.arange(ops.shape(inputs)[1]), precise)[:, None]  # float[T, 1]
+        angles = steps * ops.cast(frequencies, precise) + ops.cast(phases, precise)
         return inputs + ops.cast(ops.sin(angles), inputs.dtype)  # float[B, T, D]
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
