@@ -13,6 +13,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
 import command
@@ -51,6 +52,7 @@ def write(predictions: Iterable[Any], classes: tuple[str, ...], stream: TextIO) 
 def main(argv: list[str]) -> None:
     """Texts in, one line each out."""
     with command.quiet():
+        from zoo.checkpoint import replacing
         from zoo.errors import UsageError
         from zoo.export import load_servable, predict
 
@@ -65,7 +67,8 @@ def main(argv: list[str]) -> None:
         target = sys.stdout
         target.reconfigure(**read)  # type: ignore[union-attr]
         if _OUTPUT.value:
-            target = files.enter_context(open(_OUTPUT.value, "w", newline="", **read))
+            beside = files.enter_context(replacing(Path(_OUTPUT.value)))
+            target = files.enter_context(open(beside, "w", newline="", **read))
         # Who types wants an answer to each line.
         batch_size = 1 if source.isatty() else _BATCH_SIZE.value
         write(predict(model, argv[1:] or lines(source), batch_size), model.classes, target)
