@@ -90,10 +90,9 @@ def test_saved_model_round_trip(family, kind, tmp_path):
     model = make_model(family, kind)
     batch = make_batch(kind)
     signature = {
-        name: tf.TensorSpec([None] * (values.ndim - (values.ndim == 3)) + [FEATURES][: values.ndim == 3],
-                            values.dtype)
+        name: tf.TensorSpec([None, None, FEATURES][: values.ndim], values.dtype)
         for name, values in batch.items()
-    }  # fmt: skip
+    }
     module = tf.Module()
     module.variables_of_model = [v.value for v in model.variables]
     module.logits = tf.function(lambda inputs: model(inputs, training=False), [signature])
@@ -201,7 +200,7 @@ def test_single_numbers_of_a_size_can_be_changed(kind):
         ("bag", {"size": "small,num_heads=3"}, "no number 'num_heads': it has embedding_dim"),
         ("bilstm", {"size": "small,units=0"}, "units must be a whole number above 0, not '0'"),
         ("bilstm", {"size": "small,units"}, "units must be a whole number above 0, not ''"),
-        ("transformer", {"size": "small,num_heads=7"}, "128 cannot be shared by num_heads=7"),
+        ("transformer", {"size": "small,num_heads=7"}, "200 cannot be shared by num_heads=7"),
         ("lstm_attention", {"size": "small,units=31,num_heads=4"}, "62 cannot be shared"),
     ],
 )

@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import command
 from absl import flags
@@ -28,12 +28,18 @@ _FORMAT = flags.DEFINE_enum("format", "text", ["text", "jsonl", "csv"], "what is
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "texts classified together", lower_bound=1)
 
 
-def lines(stream: TextIO) -> Iterator[str]:
+def lines(stream: IO[str]) -> Iterator[str]:
     """One text a line, without its end; read as it comes."""
     yield from (line.rstrip("\r\n") for line in iter(stream.readline, ""))
 
 
-def write(predictions: Iterable[Any], classes: tuple[str, ...], stream: TextIO) -> None:
+def _open(place: Any, mode: str) -> IO[str]:
+    # Bytes that are not UTF-8 pass through as they are: the model knows what to do with them.
+    own = not isinstance(place, int)
+    return open(place, mode, encoding="utf-8", errors="surrogateescape", newline="", closefd=own)
+
+
+def write(predictions: Iterable[Any], classes: tuple[str, ...], stream: IO[str]) -> None:
     """Writes each prediction at once, so that a pipe's reader need not wait."""
     table = csv.writer(stream, lineterminator="\n")
     if _FORMAT.value == "csv":
@@ -59,16 +65,10 @@ def main(argv: list[str]) -> None:
     if argv[1:] and _INPUT.value:
         raise UsageError(f"give texts or --input={_INPUT.value}, not both")
     with contextlib.ExitStack() as files:
-        # Bytes that are not UTF-8 pass through as they are: the model knows what to do with them.
-        read = {"encoding": "utf-8", "errors": "surrogateescape"}
-        sys.stdin.reconfigure(**read)  # type: ignore[union-attr]
-        source = files.enter_context(open(_INPUT.value, **read)) if _INPUT.value else sys.stdin
+        source = files.enter_context(_open(_INPUT.value or sys.stdin.fileno(), "r"))
         model = load_servable(_MODEL.value)
-        target = sys.stdout
-        target.reconfigure(**read)  # type: ignore[union-attr]
-        if _OUTPUT.value:
-            beside = files.enter_context(replacing(Path(_OUTPUT.value)))
-            target = files.enter_context(open(beside, "w", newline="", **read))
+        place = files.enter_context(replacing(Path(_OUTPUT.value))) if _OUTPUT.value else None
+        target = files.enter_context(_open(place or sys.stdout.fileno(), "w"))
         # Who types wants an answer to each line.
         batch_size = 1 if source.isatty() else _BATCH_SIZE.value
         write(predict(model, argv[1:] or lines(source), batch_size), model.classes, target)

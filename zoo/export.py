@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -51,11 +51,12 @@ class Servable(tf.Module):
         # when it is loaded.
         self._variables = [variable.value for variable in model.variables]
         names = list(classes)
+        inputs_of: Callable[..., dict[str, tf.Tensor]]
         if encoder is not None:
             signature = [tf.TensorSpec([None], tf.string, name="text")]
 
-            def logits_of(text: tf.Tensor) -> tf.Tensor:
-                return model({"ids": encoder.encode_dense(text)}, training=False)
+            def inputs_of(text: tf.Tensor) -> dict[str, tf.Tensor]:
+                return {"ids": encoder.encode_dense(text)}
         else:
             size = model.input["features"].shape[-1]
             signature = [
@@ -63,11 +64,10 @@ class Servable(tf.Module):
                 tf.TensorSpec([None], tf.int32, name="lengths"),
             ]
 
-            def logits_of(features: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-                # Recurrent layers fail in the graph at length 0.
-                missing = tf.maximum(0, 1 - tf.shape(features)[1])
-                features = tf.pad(features, [[0, 0], [0, missing], [0, 0]])
-                return model({"features": features, "lengths": lengths}, training=False)
+            inputs_of = _at_least_one_step
+
+        def logits_of(*inputs: tf.Tensor) -> tf.Tensor:
+            return model(inputs_of(*inputs), training=False)  # float32[B, C]
 
         def answer(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             probabilities = tf.nn.softmax(logits_of(*inputs))  # float32[B, C]
@@ -79,6 +79,12 @@ class Servable(tf.Module):
             lambda *inputs: {"logits": logits_of(*inputs)}, input_signature=signature
         )
         self.class_names = tf.function(lambda: tf.constant(names), input_signature=[])
+
+
+def _at_least_one_step(features: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
+    """A model's inputs; recurrent layers fail in the graph at length 0."""
+    missing = tf.maximum(0, 1 - tf.shape(features)[1])
+    return {"features": tf.pad(features, [[0, 0], [0, missing], [0, 0]]), "lengths": lengths}
 
 
 def export(trained: "Trained", name: str, export_dir: str | os.PathLike[str]) -> Path:

@@ -7,8 +7,9 @@ Args of every `build`:
     num_classes: C, at least 2.
     size: `"small"` or `"base"`, single numbers changed if need be: `"small,units=48"`; the numbers
         of a family stand in its `SIZES`.
-    dropout_rate: share of the embedding's channels, of the pooled values and, where there is
-        attention, of its weights that is dropped in training.
+    dropout_rate: share of the pooled values and, where there is attention, of its weights that is
+        dropped in training; half as many of the embedding's channels are dropped, each for a
+        whole sequence.
     word_dropout_rate: share of the words that training makes unknown; 0 for features.
 
 Returns of every `build`:

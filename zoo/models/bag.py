@@ -8,7 +8,7 @@ import keras
 
 from zoo.models import parts
 
-SIZES = {"small": {"embedding_dim": 128}, "base": {"embedding_dim": 256}}
+SIZES = {"small": {"embedding_dim": 200}, "base": {"embedding_dim": 256}}
 
 
 def build(

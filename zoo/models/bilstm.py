@@ -9,7 +9,7 @@ from zoo.layers import LSTM
 from zoo.models import parts
 
 SIZES = {
-    "small": {"embedding_dim": 128, "units": 32, "num_layers": 1},
+    "small": {"embedding_dim": 200, "units": 64, "num_layers": 1},
     "base": {"embedding_dim": 256, "units": 64, "num_layers": 1},
 }
 

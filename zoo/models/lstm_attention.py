@@ -10,7 +10,7 @@ from zoo.layers import LSTM, MultiHeadAttention
 from zoo.models import parts
 
 SIZES = {
-    "small": {"embedding_dim": 128, "units": 32, "num_layers": 1, "num_heads": 4},
+    "small": {"embedding_dim": 200, "units": 64, "num_layers": 1, "num_heads": 4},
     "base": {"embedding_dim": 256, "units": 64, "num_layers": 1, "num_heads": 8},
 }
 

@@ -112,7 +112,8 @@ def embed(
     Args:
         inputs: what a batch holds.
         width: size of the vectors, E.
-        dropout_rate: share of the E channels dropped, the same ones at every step of a sequence.
+        dropout_rate: twice the share of the E channels dropped, the same ones at every step of a
+            sequence; to lose a channel for all of a text is more than to lose a pooled value.
         word_dropout_rate: share of the words made unknown in training.
 
     Returns:
@@ -139,7 +140,7 @@ def embed(
             x = keras.layers.Dense(width, name="embedding")(masked)
         case _:
             raise ValueError(f"inputs must be TokenInputs or FeatureInputs, not {inputs!r}")
-    return tensors, keras.layers.SpatialDropout1D(dropout_rate, name="embedding_dropout")(x)
+    return tensors, keras.layers.SpatialDropout1D(dropout_rate / 2, name="embedding_dropout")(x)
 
 
 def classify(

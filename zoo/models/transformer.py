@@ -10,7 +10,7 @@ from zoo.layers import SinusoidalPositions, TransformerBlock
 from zoo.models import parts
 
 SIZES = {
-    "small": {"embedding_dim": 128, "num_layers": 1, "num_heads": 4, "feedforward_dim": 256},
+    "small": {"embedding_dim": 200, "num_layers": 1, "num_heads": 4, "feedforward_dim": 400},
     "base": {"embedding_dim": 256, "num_layers": 2, "num_heads": 8, "feedforward_dim": 512},
 }
 
