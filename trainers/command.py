@@ -8,12 +8,11 @@ from dataclasses import fields
 from typing import Any
 
 from absl import app, flags
-from quiet import quiet
+from quiet import quiet as quiet  # part of what a program needs of this file
 
 from zoo.errors import RunError, UsageError
 
 _DEFINE = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float}
-__all__ = ["define", "quiet", "read", "run"]
 
 
 def define(config_class: Any, skip: Collection[str] = ()) -> None:
@@ -39,25 +38,27 @@ def read(config_class: Any) -> Any:
 
 def run(main: Callable[[list[str]], Any], arguments: bool = False) -> None:
     """Parses flags, calls `main(argv)` with what is left over, and ends with an exit code."""
-    app.run(lambda argv: _guarded(main, argv, arguments), flags_parser=_parse)
+    try:
+        app.run(lambda argv: _guarded(main, argv, arguments), flags_parser=_parse)
+    except BrokenPipeError:  # who reads our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parse(argv: list[str]) -> list[str]:
     if {"-h", "-help", "--help", "--helpshort"}.intersection(argv[1:]):
         groups = [name for name in flags.FLAGS.flags_by_module_dict() if name.endswith(" flags")]
         print(sys.modules["__main__"].__doc__, flags.FLAGS.main_module_help(), sep="\n")
-        print(*map(flags.FLAGS.module_help, groups), sep="\n")
-        print("\n--flagfile=FILE reads flags from a file; --helpfull shows the libraries' as well.")
+        flagfile = "\n--flagfile=FILE reads flags from a file; --helpfull shows the libraries' too."
+        print(*map(flags.FLAGS.module_help, groups), flagfile, sep="\n")
         sys.exit(0)
+    # Warnings and worse, unless asked for more; app.run would show every remark.
+    flags.set_default(flags.FLAGS["verbosity"], -1)
     try:
-        left = flags.FLAGS(argv)
+        return flags.FLAGS(argv)
     except flags.Error as error:
         sys.exit(_say(error, 2))
     except SystemExit:  # absl's --helpfull would end with 1
         sys.exit(0)
-    if flags.FLAGS["verbosity"].using_default_value:
-        flags.FLAGS.verbosity = -1  # warnings and worse; app.run would show every remark
-    return left
 
 
 def _guarded(main: Callable[[list[str]], Any], argv: list[str], arguments: bool) -> Any:
@@ -66,9 +67,8 @@ def _guarded(main: Callable[[list[str]], Any], argv: list[str], arguments: bool)
         if argv[1:] and not arguments:
             raise UsageError(f"takes flags only, not {' '.join(map(repr, argv[1:]))}")
         return main(argv)
-    except BrokenPipeError:  # who reads our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+    except BrokenPipeError:
+        raise
     except (UsageError, RunError, OSError) as error:
         return _say(error, 2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
