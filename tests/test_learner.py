@@ -72,6 +72,17 @@ def test_a_step_reports_loss_and_correct_answers_of_before():
     assert correct == (logits.argmax(axis=1) == labels.numpy()).sum()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_the_embedding_takes_its_share_of_a_step(share):
+    whole, part = make_learner(), make_learner(embedding_step_rate=share)
+    before = [weight.numpy() for weight in part.model.weights]
+    for a in (whole, part):
+        a.step(*make_batch())
+    for old, full, weight in zip(before, whole.model.weights, part.model.weights, strict=True):
+        expected = share if weight.name == "embeddings" else 1.0
+        np.testing.assert_allclose(weight.numpy() - old, expected * (full.numpy() - old), atol=1e-7)
+
+
 def test_the_learning_rate_rises_and_falls_to_nothing():
     a = make_learner(warmup_rate=0.25, learning_rate=0.1)
     rates = []

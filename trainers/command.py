@@ -51,8 +51,8 @@ def _parse(argv: list[str]) -> list[str]:
         flagfile = "\n--flagfile=FILE reads flags from a file; --helpfull shows the libraries' too."
         print(*map(flags.FLAGS.module_help, groups), flagfile, sep="\n")
         sys.exit(0)
-    # Warnings and worse, unless asked for more; app.run would show every remark.
-    flags.set_default(flags.FLAGS["verbosity"], -1)
+    # Warnings and worse, unless asked for more: app.run overrides a default, but not a value.
+    flags.FLAGS.verbosity = -1
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:

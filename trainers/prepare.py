@@ -11,6 +11,7 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import command
 from absl import flags
@@ -37,7 +38,8 @@ def main(argv: list[str]) -> None:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     with command.quiet():
         # For its checks: the same messages as train.py's.
-        config = Config(task=_TASK.value, **{name: flags.FLAGS[name].value for name in _SETTINGS})
+        given: dict[str, Any] = {name: flags.FLAGS[name].value for name in _SETTINGS}
+        config = Config(task=_TASK.value, **given)
         from zoo import pipeline
         from zoo.prepared import resolve
         from zoo.tasks import get_task
@@ -46,7 +48,8 @@ def main(argv: list[str]) -> None:
     task, data_dir = get_task(config.task), resolve(_DATA_DIR.value)
     settings = None
     if task.kind == "text":
-        settings = TextSettings(config.unit, config.vocabulary_size, config.max_length)
+        unit: Any = config.unit
+        settings = TextSettings(unit, config.vocabulary_size, config.max_length)
     made = pipeline.prepare(task, data_dir, _DATASETS)
     print(f"{task.name}: {'prepared' if made else 'already prepared'} in {data_dir}", flush=True)
     started = time.time()

@@ -1,6 +1,7 @@
 """The two kinds of failure that are the user's to mend; a command prints either as one line."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -24,10 +25,15 @@ def unknown_name(kind: str, value: str, choices: Iterable[str]) -> UsageError:
         The error, ready to be raised.
 
     Example:
-        >>> print(unknown_name("model", "bilstn", ["bilstm", "transformer"]))
-        unknown model 'bilstn': did you mean 'bilstm'? Known: bilstm, transformer
+        >>> print(unknown_name("task", "imbd", ["glue/sst2", "imdb_reviews"]))
+        unknown task 'imbd': did you mean 'imdb_reviews'? Known: glue/sst2, imdb_reviews
+        >>> print(unknown_name("model", "gpt", ["bilstm", "transformer"]))
+        unknown model 'gpt'. Known: bilstm, transformer
     """
     choices = sorted(choices)
-    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
-    hint = f" did you mean {near[0]!r}?" if near else ""
-    return UsageError(f"unknown {kind} {value!r}:{hint} Known: {', '.join(choices)}")
+    # A part of a long name is what people remember of it.
+    parts = {part: name for name in reversed(choices) for part in re.split(r"[/_]", name)}
+    known = parts | {name: name for name in choices}
+    near = difflib.get_close_matches(value, known, n=1)
+    hint = f": did you mean {known[near[0]]!r}?" if near else "."
+    return UsageError(f"unknown {kind} {value!r}{hint} Known: {', '.join(choices)}")

@@ -111,6 +111,7 @@ def learning_curve(title: str, history: Sequence[Mapping[str, Any]]) -> Any:
             ha="center",
             color=_BLUE,
             fontsize=9,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )
         axes.set(xlabel="epoch", ylabel=unit)
         axes.margins(x=0.12, y=0.2)

@@ -18,7 +18,7 @@ from zoo.tasks import TASKS, Task
 _MAX_RETRIES = 5
 
 
-def resolve(data_dir: Path | None) -> Path:
+def resolve(data_dir: Path | str | None) -> Path:
     """The data folder; `None` is TFDS's own: `$TFDS_DATA_DIR` or `~/tensorflow_datasets`."""
     return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
 

@@ -50,6 +50,11 @@ def main(argv):
             open("/no/such/file")
         case "bug":
             {}["key"]
+        case "remark":
+            from absl import logging
+
+            logging.info("a remark")
+            logging.warning("a warning")
         case "interrupt":
             raise KeyboardInterrupt
         case "wait":
@@ -197,7 +202,14 @@ def test_a_reader_that_has_seen_enough_is_no_failure_to_report(start):
     process.stdout.close()
     assert process.stderr.read() == ""
     process.stderr.close()
-    assert process.wait(timeout=60) == 141
+    assert process.wait(timeout=60) == 0
+
+
+def test_remarks_are_kept_back_unless_asked_for(end):
+    err = end("--act=remark")[2]
+    assert "a warning" in err
+    assert "a remark" not in err
+    assert "a remark" in end("--act=remark", "--verbosity=0")[2]
 
 
 def test_quiet_keeps_the_noise_and_lets_errors_through(end):
