@@ -52,7 +52,7 @@ def _parse(argv: list[str]) -> list[str]:
         print(*map(flags.FLAGS.module_help, groups), flagfile, sep="\n")
         sys.exit(0)
     # Warnings and worse, unless asked for more: app.run overrides a default, but not a value.
-    flags.FLAGS.verbosity = -1
+    flags.FLAGS.verbosity = -1  # type: ignore[assignment]
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:

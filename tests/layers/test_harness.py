@@ -260,9 +260,7 @@ def test_symbolic_shapes_and_types_are_the_eager_ones(case, fixed, policy):
     for guess, fact in zip(outputs, eager, strict=True):
         assert keras.backend.standardize_dtype(fact.dtype) == guess.dtype
         expected = (
-            [n for n in fact.shape]
-            if fixed
-            else [None if n in (B, T, S) else n for n in fact.shape]
+            list(fact.shape) if fixed else [None if n in (B, T, S) else n for n in fact.shape]
         )
         assert list(guess.shape) == expected
 

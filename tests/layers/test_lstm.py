@@ -257,7 +257,7 @@ def test_length_zero_is_refused_or_answered_as_in_keras(rng):
     def outcome(layer):
         try:
             return keras.ops.convert_to_numpy(layer(x))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             return type(error)
 
     ours, theirs = outcome(LSTM(U)), outcome(stock.LSTM(U))

@@ -81,7 +81,9 @@ class LSTM(keras.layers.RNN):
         **kwargs: Any,
     ) -> None:
         if use_cudnn not in ("auto", True, False):
-            raise ValueError(f"argument `use_cudnn` must be 'auto', True or False, not {use_cudnn!r}")
+            raise ValueError(
+                f"argument `use_cudnn` must be 'auto', True or False, not {use_cudnn!r}"
+            )
         cell = LSTMCell(
             units,
             activation=activation,
