@@ -119,8 +119,8 @@ def padding_share(lengths: np.ndarray, plan: list[np.ndarray]) -> float:
     """The share of a plan's steps that are padding, in [0, 1).
 
     Example:
-        >>> padding_share(np.array([3, 1]), [np.array([0, 1])])
-        0.3333333333333333
+        >>> round(padding_share(np.array([3, 1]), [np.array([0, 1])]), 3)
+        0.333
     """
     filled = sum(int(lengths[rows].sum()) for rows in plan)
     steps = sum(len(rows) * int(lengths[rows].max()) for rows in plan)
