@@ -67,6 +67,7 @@ def _loss(outputs):
     for output in keras.tree.flatten(outputs):
         count = int(np.prod(output.shape))
         weights = np.cos(np.arange(count, dtype="float32")).reshape(output.shape)
+        weights = keras.ops.convert_to_tensor(weights)
         total = total + keras.ops.sum(keras.ops.cast(output, "float32") * weights)
     return total
 

@@ -254,6 +254,8 @@ def test_saved_weights_load_into_a_new_layer(case, assert_near, randomize, tmp_p
 @pytest.mark.parametrize("fixed", [True, False], ids=["known", "unknown"])
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_symbolic_shapes_and_types_are_the_eager_ones(case, fixed, policy):
+    if BACKEND == "torch" and case.takes == "step" and policy != "float32":
+        pytest.skip("Keras traces no cell's types under PyTorch, its own neither")
     layer = case.make(dtype=policy)
     outputs = keras.tree.flatten(call(case, layer, symbolic(case, fixed)))
     eager = keras.tree.flatten(call(case, layer, make_arrays(case)))

@@ -1,5 +1,6 @@
 """Checks of constructor arguments: one clear line, at construction, and nothing is clamped."""
 
+import numbers
 from typing import Any
 
 
@@ -11,7 +12,8 @@ def check_positive(name: str, value: Any) -> None:
         Traceback (most recent call last):
         ValueError: argument `units` must be a positive integer, not 0
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    # NumPy's whole numbers are as good, but for its booleans, which are none.
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
         raise ValueError(f"argument `{name}` must be a positive integer, not {value!r}")
 
 
@@ -23,7 +25,7 @@ def check_rate(name: str, value: Any) -> None:
         Traceback (most recent call last):
         ValueError: argument `dropout` must be between 0 and 1, not 1.5
     """
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
         raise ValueError(f"argument `{name}` must be between 0 and 1, not {value!r}")
 
 

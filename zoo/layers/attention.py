@@ -8,6 +8,9 @@ from typing import Any
 import keras
 from keras import ops
 
+# Keras makes it public nowhere.
+from keras.src.backend import set_keras_mask
+
 from zoo.layers.arguments import check_positive, check_rate
 from zoo.layers.attention_masks import both, full_rank, side_mask, step_mask
 from zoo.layers.dot_product import attend, einsum_equations
@@ -62,7 +65,8 @@ class MultiHeadAttention(keras.layers.Layer):
         use_causal_mask: whether a query sees no step after its own.
 
     Returns:
-        `float[B, T, D]`, and with `return_attention_scores` the weights `float[B, H, T, S]`.
+        `float[B, T, D]` with the query's mask, and with `return_attention_scores` the weights
+        `float[B, H, T, S]`.
 
     Raises:
         ValueError: if a size is not positive, `dropout` lies outside [0, 1], or flash attention is
@@ -256,6 +260,9 @@ class MultiHeadAttention(keras.layers.Layer):
         if gate is not None:
             context = context * gate
         output = self._output_dense(context)  # [B, T, D]
+        if query_mask is not None:
+            # Keras passes on the mask that a tensor carries; one that is passed must go on too.
+            set_keras_mask(output, ops.cast(query_mask, "bool"))
         return (output, weights) if return_attention_scores else output
 
     def _compute_attention(

@@ -97,9 +97,14 @@ def attend(
 def softmax(scores: Any, axes: tuple[int, ...]) -> Any:
     """Exponentials over their sum along `axes`, negative ones.
 
-    `keras.ops.softmax` takes no negative axes in a tuple, and warns where an axis has one step.
+    `keras.ops.softmax` takes no negative axes in a tuple, warns where an axis has one step, and
+    fails on TensorFlow for more than five axes.
+
+    Example:
+        >>> ops.convert_to_numpy(softmax(ops.ones((1, 2, 2)), (-2, -1))).tolist()
+        [[[0.25, 0.25], [0.25, 0.25]]]
     """
-    if axes == (-1,) and scores.shape[-1] != 1:
+    if axes == (-1,) and scores.shape[-1] != 1 and len(scores.shape) <= 5:
         return ops.softmax(scores, axis=-1)
     return ops.exp(scores - ops.logsumexp(scores, axis=axes, keepdims=True))
 

@@ -38,7 +38,7 @@ class SinusoidalPositions(keras.layers.Layer):
 
     def __init__(self, max_wavelength: float = 10_000.0, **kwargs: Any) -> None:
         if not max_wavelength > 1:
-            raise ValueError(f"max_wavelength must be above 1, not {max_wavelength}")
+            raise ValueError(f"argument `max_wavelength` must be above 1, not {max_wavelength}")
         super().__init__(**kwargs)
         self.supports_masking = True
         self.max_wavelength = max_wavelength

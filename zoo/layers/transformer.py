@@ -99,8 +99,13 @@ class TransformerBlock(keras.layers.Layer):
         self.outer.build((*shape[:-1], self.feedforward_dim))
         self.attention_norm = self._make_norm("attention_norm", shape)
         self.network_norm = self._make_norm("network_norm", shape)
-        self.attention_dropout = keras.layers.Dropout(self.dropout, seed=self.seed, dtype=policy)
-        self.network_dropout = keras.layers.Dropout(self.dropout, seed=self.seed, dtype=policy)
+        self.attention_dropout, self.network_dropout = (
+            # Each half has a seed of its own: with one for both, both would drop the same places.
+            keras.layers.Dropout(
+                self.dropout, seed=None if self.seed is None else self.seed + n, dtype=policy
+            )
+            for n in (1, 2)
+        )
 
     def _make_norm(self, name: str, shape: tuple) -> keras.layers.LayerNormalization:
         layer = keras.layers.LayerNormalization(

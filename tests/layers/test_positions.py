@@ -1,0 +1,71 @@
+"""Positions at their edges; their equations: `test_against_numpy.py`."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers as stock
+
+from zoo.layers import LearnedPositions, SinusoidalPositions
+
+# Every dimension is its own prime, so that a swapped axis cannot pass.
+B, T, D = 5, 11, 7
+
+
+def test_sinusoids_of_any_length_have_no_weights(numpy):
+    layer = SinusoidalPositions()
+    long = numpy(layer(np.zeros((1, 1_009, D), "float32")))
+    short = numpy(layer(np.zeros((1, T, D), "float32")))
+    np.testing.assert_array_equal(long[:, :T], short)
+    assert layer.weights == []
+    assert np.abs(long).max() <= 1.0
+
+
+def test_a_shorter_wave_turns_sooner(numpy):
+    zeros = np.zeros((1, T, 2 * 13), "float32")
+    slow, fast = (numpy(SinusoidalPositions(w)(zeros)) for w in (10_000.0, 10.0))
+    assert np.abs(fast[0, -1] - fast[0, 0]).max() > np.abs(slow[0, -1, -2:] - slow[0, 0, -2:]).max()
+    np.testing.assert_allclose(fast[..., :2], slow[..., :2], atol=1e-6)
+
+
+def test_learned_positions_refuse_more_than_they_learnt():
+    layer = LearnedPositions(T - 1)
+    with pytest.raises(ValueError, match=f"{T} steps is longer than max_length={T - 1}"):
+        layer(np.zeros((B, T, D), "float32"))
+    with pytest.raises(ValueError, match="max_length"):
+        layer(keras.Input((T, D)))
+    # Where the graph alone knows the length, it fails when it runs.
+    inputs = keras.Input((None, D))
+    model = keras.Model(inputs, layer(inputs))
+    assert model(np.zeros((B, T - 1, D), "float32")).shape == (B, T - 1, D)
+    with pytest.raises(ValueError, match="max_length"):
+        model(np.zeros((B, T, D), "float32"))
+
+
+def test_learned_positions_learn_only_where_there_were_steps(gradients, rng):
+    layer = LearnedPositions(T)
+    layer.build((B, T, D))
+    _, _, (gradient,) = gradients(layer, layer, [rng.normal(size=(B, 3, D)).astype("float32")])
+    assert (np.abs(gradient[:3]) > 0).all()
+    assert (gradient[3:] == 0).all()
+
+
+@pytest.mark.parametrize("layer", [SinusoidalPositions(), LearnedPositions(T)])
+def test_positions_keep_the_mask(layer, numpy):
+    ids = np.array([[3, 1, 0], [2, 0, 0]])
+    placed = layer(stock.Embedding(5, D, mask_zero=True)(ids))
+    means = numpy(stock.GlobalAveragePooling1D()(placed))
+    np.testing.assert_allclose(means[1], numpy(placed)[1, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SinusoidalPositions(1.0), "`max_wavelength` must be above 1, not 1.0"),
+        (lambda: SinusoidalPositions(float("nan")), "`max_wavelength` must be above 1, not nan"),
+        (lambda: LearnedPositions(0), "`max_length` must be a positive integer, not 0"),
+        (lambda: LearnedPositions(2.5), "`max_length` must be a positive integer, not 2.5"),
+    ],
+)
+def test_bad_arguments_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
