@@ -246,6 +246,16 @@ def test_a_stateful_layer_goes_on_until_it_is_reset(rng, randomize, assert_near)
         LSTM(U, stateful=True)(keras.Input((None, D)))
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="lengths are always known elsewhere")
+def test_unroll_needs_a_known_length():
+    import tensorflow as tf
+
+    layer = LSTM(U, unroll=True)
+    layer.build((B, T, D))
+    with pytest.raises(ValueError, match="unroll"):
+        tf.function(layer).get_concrete_function(tf.TensorSpec((None, None, D)))
+
+
 def test_length_zero_is_refused_or_answered_as_in_keras(rng):
     x = np.zeros((B, 0, D), "float32")
 
