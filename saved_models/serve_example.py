@@ -12,7 +12,7 @@ serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
 
 sentences = [
     "I laughed, I cried, and I would see it again tomorrow.",
-    "Two hours of my life that nobody will give me back.",
+    "A dull and predictable film: I want my two hours back.",
     "The acting is fine, but the story falls apart halfway through.",
 ]
 answer = serve(text=tf.constant(sentences))
