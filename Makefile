@@ -34,7 +34,7 @@ demo: $(VENV)/.installed-plot  ## train on real reviews, export, and ask the Sav
 
 test: $(VENV)/.installed-test  ## run the whole suite, and the layers' on every other backend installed
 	$(BIN)/python -m pytest
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/layers --ignore=tests/layers/test_lstm.py --ignore=tests/layers/test_properties.py
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/layers
 	@if $(BIN)/python -c 'import torch' 2>/dev/null; \
 	then KERAS_BACKEND=torch $(BIN)/python -m pytest tests/layers; \
 	else echo "torch is not installed: the layers' tests were not run on it (pip install -e '.[torch]')"; fi
