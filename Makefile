@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
+# A process a core, and each file in one of them: its tests share a trained model.
+PYTEST  = $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check clean
@@ -33,10 +35,10 @@ demo: $(VENV)/.installed-plot  ## train on real reviews, export, and ask the Sav
 	@echo "try next    $(BIN)/python trainers/predict.py --model=saved_models/imdb-bilstm 'your own review'"
 
 test: $(VENV)/.installed-test  ## run the whole suite, and the layers' on every other backend installed
-	$(BIN)/python -m pytest
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/layers
+	$(PYTEST)
+	KERAS_BACKEND=jax $(PYTEST) tests/layers
 	@if $(BIN)/python -c 'import torch' 2>/dev/null; \
-	then KERAS_BACKEND=torch $(BIN)/python -m pytest tests/layers; \
+	then KERAS_BACKEND=torch $(PYTEST) tests/layers; \
 	else echo "torch is not installed: the layers' tests were not run on it (pip install -e '.[torch]')"; fi
 
 check: $(VENV)/.installed-test  ## format, lint and types

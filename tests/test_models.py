@@ -1,5 +1,7 @@
 """What every model family must do, whatever lies inside it."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -145,6 +147,43 @@ def test_mixed_precision_gives_float32_logits_near_the_float32_ones(family, kind
     np.testing.assert_allclose(logits, predict(expected_model, batch), atol=0.05)
 
 
+def test_an_odd_batch_gets_numbers(family, kind):
+    """Rows of padding alone, and padding in the middle; what padding holds does not matter."""
+    batch = make_batch(kind)
+    if kind == "tokens":
+        batch["ids"][1], batch["ids"][2, 1] = 0, 0
+    else:
+        batch["lengths"][1:3] = 0, STEPS + 97
+        behind = np.arange(STEPS) >= batch["lengths"][:, None]
+        batch["features"][behind] = np.nan
+    model = make_model(family, kind)
+    assert np.isfinite(predict(model, batch)).all()
+    train_step(model, batch, np.arange(ROWS) % CLASSES, keras.optimizers.Adam(0.1))
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_a_clone_is_the_same_model(family, kind):
+    model = make_model(family, kind)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    batch = make_batch(kind)
+    np.testing.assert_allclose(predict(clone, batch), predict(model, batch), atol=1e-6)
+
+
+@pytest.mark.slow
+def test_keras_own_fit_trains_it_under_xla(family):
+    model = make_model(family, "features", dropout_rate=0.0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.001), loss, jit_compile=True)
+    fitted = model.fit(make_batch("features"), np.arange(ROWS) % CLASSES, epochs=3, verbose=0)
+    assert fitted.history["loss"][-1] < fitted.history["loss"][0]
+
+
+def test_all_take_the_same_arguments():
+    signatures = {str(inspect.signature(build)) for build in MODELS.values()}
+    assert len(signatures) == 1
+
+
 def train_step(model, batch, labels, optimizer):
     with tf.GradientTape() as tape:
         logits = model(batch, training=True)
@@ -203,6 +242,8 @@ def test_single_numbers_of_a_size_can_be_changed(kind):
         ("bag", {"size": "small,num_heads=3"}, "no number 'num_heads': it has embedding_dim"),
         ("bilstm", {"size": "small,units=0"}, "units must be a whole number above 0, not '0'"),
         ("bilstm", {"size": "small,units"}, "units must be a whole number above 0, not ''"),
+        ("bilstm", {"size": "small,units=8,units=9"}, "units is given twice"),
+        ("bilstm", {"size": None}, "size 'None' is unknown"),
         ("transformer", {"size": "small,num_heads=7"}, "200 cannot be shared by num_heads=7"),
         ("lstm_attention", {"size": "small,units=31,num_heads=4"}, "62 cannot be shared"),
     ],
@@ -213,13 +254,25 @@ def test_a_size_that_cannot_work_is_refused_by_name(family, arguments, message):
 
 
 def test_other_bad_arguments_are_refused_by_name(family):
-    with pytest.raises(ValueError, match="num_classes must be at least 2, not 1"):
-        MODELS[family](TokenInputs(IDS), 1)
+    for number in (1, 2.5, "3", None, True):
+        with pytest.raises(ValueError, match=f"num_classes must be .* at least 2, not {number!r}"):
+            MODELS[family](TokenInputs(IDS), number)
+    for rate in (1.5, -0.1, "0.1", None):
+        for name in ("dropout_rate", "word_dropout_rate"):
+            with pytest.raises(ValueError, match=f"`{name}` must be between 0 and 1, not {rate!r}"):
+                MODELS[family](TokenInputs(IDS), CLASSES, **{name: rate})
     with pytest.raises(ValueError, match="features have no words"):
         MODELS[family](FeatureInputs(FEATURES), CLASSES, word_dropout_rate=0.1)
     with pytest.raises(ValueError, match="inputs must be TokenInputs or FeatureInputs, not 29"):
         MODELS[family](29, CLASSES)
-    with pytest.raises(ValueError, match="num_ids must be at least 2"):
-        TokenInputs(1)
-    with pytest.raises(ValueError, match="num_features must be at least 1"):
-        FeatureInputs(0)
+    for number in (1, 2.5, None):
+        with pytest.raises(ValueError, match="num_ids must be a whole number of at least 2"):
+            TokenInputs(number)
+    for number in (0, True):
+        with pytest.raises(ValueError, match="num_features must be a whole number of at least 1"):
+            FeatureInputs(number)
+
+
+def test_numpys_whole_numbers_are_whole_numbers(family):
+    model = MODELS[family](TokenInputs(np.int64(IDS)), np.int64(CLASSES))
+    assert keras.Model.from_config(model.get_config()).output_shape == (None, CLASSES)

@@ -1,6 +1,7 @@
 """Multi-head attention against Keras's and PyTorch's; its equations: `test_against_numpy.py`."""
 
 import inspect
+import json
 
 import keras
 import numpy as np
@@ -378,12 +379,25 @@ def test_half_precision_neither_overflows_nor_loses_count(dtype, numpy):
         ({"dropout": 1.1}, "`dropout` must be between 0 and 1, not 1.1"),
         ({"sliding_window": 0}, "`sliding_window` must be a positive integer, not 0"),
         ({"output_shape": 8.0}, "`output_shape`.*8.0"),
+        ({"output_shape": 0}, "`output_shape` must be a positive integer, not 0"),
         ({"attention_axes": "1"}, "`attention_axes`.*'1'"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         MultiHeadAttention(**{"num_heads": H, "key_dim": K, **arguments})
+
+
+@pytest.mark.parametrize("axes", [7, 0, -1, (1, 1), (1, -2)])
+def test_axes_that_are_none_of_attention_are_refused(axes):
+    with pytest.raises(ValueError, match=r"attention_axes=.*must be different axes between"):
+        MultiHeadAttention(H, K, attention_axes=axes).build((B, T, D), (B, S, E))
+
+
+def test_numpys_whole_numbers_are_whole_numbers():
+    layer = MultiHeadAttention(H, K, output_shape=np.int64(F), attention_axes=np.int64(1))
+    assert layer.compute_output_shape((B, T, D), (B, S, E)) == (B, T, F)
+    json.dumps(layer.get_config())
 
 
 def test_keys_and_values_of_unlike_lengths_are_refused():

@@ -73,6 +73,12 @@ def test_before_an_embedding_in_a_model_that_trains(rng):
     assert np.isfinite(model.train_on_batch(make_ids(rng), np.ones((B, 1), "float32")))
 
 
+@pytest.mark.parametrize("unknown_id", [0, -1, "x", 1.5])
+def test_an_unknown_id_that_means_something_else_is_refused(unknown_id):
+    with pytest.raises(ValueError, match="`unknown_id` must be a positive integer, not"):
+        WordDropout(0.5, unknown_id=unknown_id)
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan"), "0.1", None])
 def test_a_bad_rate_is_refused(rate):
     with pytest.raises(ValueError, match="`rate` must be between 0 and 1, not"):

@@ -516,6 +516,44 @@ def test_no_copy_loses_use_cudnn_or_implementation(use_cudnn, implementation):
     assert not {"use_cudnn", "implementation"} & set(theirs.get_config())
 
 
+@pytest.fixture
+def as_if_on_a_gpu(monkeypatch):
+    """Lets Keras believe in a GPU; returns the list of the calls that cuDNN would have got."""
+    import zoo.layers.lstm as module
+
+    calls = []
+
+    def cudnn(*args, **kwargs):
+        calls.append(args)
+        raise NotImplementedError
+
+    monkeypatch.setattr(module, "cudnn_ok", lambda *_: True)
+    monkeypatch.setattr(module, "backend_lstm", cudnn)
+    return calls
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA is no choice of the layer's elsewhere")
+@pytest.mark.parametrize(("use_cudnn", "jit"), [("auto", False), (True, False), (False, True)])
+def test_xla_is_not_asked_to_compile_cudnn(as_if_on_a_gpu, use_cudnn, jit):
+    wrapped = stock.Bidirectional(LSTM(U, use_cudnn=use_cudnn))
+    halves = (wrapped.forward_layer, wrapped.backward_layer)
+    assert [half.supports_jit for half in halves] == [jit, jit]
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the other backends' routes take any mask")
+def test_cudnn_gets_no_mask_unless_it_is_insisted_on(as_if_on_a_gpu, rng, assert_near):
+    x, mask = rng.normal(size=(B, T, D)).astype("float32"), make_mask("holes")
+    layer, looped = LSTM(U), LSTM(U, use_cudnn=False)
+    layer(x), looped(x)
+    assert len(as_if_on_a_gpu) == 1
+    looped.set_weights(layer.get_weights())
+    assert_near(layer(x, mask=mask), looped(x, mask=mask))
+    assert len(as_if_on_a_gpu) == 1
+    with pytest.raises(ValueError, match="use_cudnn=True"):
+        LSTM(U, use_cudnn=True)(x, mask=make_mask("right"))
+    assert len(as_if_on_a_gpu) == 2
+
+
 @pytest.mark.skipif(BACKEND == "torch", reason="its route needs no GPU")
 def test_use_cudnn_true_is_refused_without_a_gpu():
     with pytest.raises(ValueError, match="use_cudnn=True"):

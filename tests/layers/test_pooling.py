@@ -64,6 +64,22 @@ def test_long_sequences_in_half_precision(dtype, mode, numpy):
     np.testing.assert_allclose(pooled, np.ones((1, 2)), atol=1e-2)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_what_padding_holds_spoils_no_gradient(mode, rng, randomize, gradients):
+    layer = MaskedPooling(mode)
+    layer.build((B, T, D))
+    randomize(layer)
+    x = np.where(MASK[..., None], rng.normal(size=(B, T, D)), np.nan).astype("float32")
+    _, of_inputs, of_weights = gradients(layer, lambda x: layer(x, mask=MASK), [x])
+    assert all(np.isfinite(g).all() for g in (*of_inputs, *of_weights))
+
+
+def test_the_largest_may_be_as_low_as_numbers_go(numpy):
+    x = np.array([[[-np.inf, -3.4e38], [9.0, 9.0]]], "float32")
+    pooled = numpy(MaskedPooling("max")(x, mask=np.array([[True, False]])))
+    np.testing.assert_array_equal(pooled, x[:, 0])
+
+
 def test_a_bad_mode_is_refused():
     with pytest.raises(ValueError, match=r"`mode` must be one of .*'attention', not 'median'"):
         MaskedPooling("median")

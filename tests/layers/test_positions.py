@@ -9,6 +9,7 @@ from zoo.layers import LearnedPositions, SinusoidalPositions
 
 # Every dimension is its own prime, so that a swapped axis cannot pass.
 B, T, D = 5, 11, 7
+BACKEND = keras.backend.backend()
 
 
 def test_sinusoids_of_any_length_have_no_weights(numpy):
@@ -25,6 +26,46 @@ def test_a_shorter_wave_turns_sooner(numpy):
     slow, fast = (numpy(SinusoidalPositions(w)(zeros)) for w in (10_000.0, 10.0))
     assert np.abs(fast[0, -1] - fast[0, 0]).max() > np.abs(slow[0, -1, -2:] - slow[0, 0, -2:]).max()
     np.testing.assert_allclose(fast[..., :2], slow[..., :2], atol=1e-6)
+
+
+def _exact_waves(steps, size):
+    angles = np.arange(steps)[:, None] / 10_000.0 ** (2 * (np.arange(size) // 2) / size)
+    return np.where(np.arange(size) % 2, np.cos(angles), np.sin(angles))
+
+
+def test_far_steps_are_as_exact_as_near_ones(numpy):
+    steps = 16_411
+    waves = numpy(SinusoidalPositions()(np.zeros((1, steps, D), "float32")))[0]
+    np.testing.assert_allclose(waves, _exact_waves(steps, D), atol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="lengths are always known elsewhere")
+@pytest.mark.parametrize("jit", [False, True])
+def test_far_steps_are_exact_where_the_graph_alone_knows_the_length(jit):
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((None, None, D))]
+    graph = tf.function(SinusoidalPositions(), signature, jit_compile=jit)
+    waves = graph(tf.zeros((1, 16_411, D)))[0]
+    np.testing.assert_allclose(waves, _exact_waves(16_411, D), atol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="lengths are always known elsewhere")
+def test_one_learned_position_is_not_that_of_every_step():
+    import tensorflow as tf
+
+    layer = LearnedPositions(1)
+    layer.build((None, None, D))
+    graph = tf.function(layer, [tf.TensorSpec((None, None, D))])
+    assert graph(tf.zeros((B, 1, D))).shape == (B, 1, D)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        graph(tf.zeros((B, 4, D)))
+
+
+@pytest.mark.parametrize("make", [SinusoidalPositions, lambda: LearnedPositions(T)])
+def test_inputs_without_an_axis_of_steps_are_refused(make):
+    with pytest.raises(ValueError, match="ndim=3"):
+        make()(np.zeros((B, 3, T, D), "float32"))
 
 
 def test_learned_positions_refuse_more_than_they_learnt():
@@ -62,6 +103,8 @@ def test_positions_keep_the_mask(layer, numpy):
     [
         (lambda: SinusoidalPositions(1.0), "`max_wavelength` must be above 1, not 1.0"),
         (lambda: SinusoidalPositions(float("nan")), "`max_wavelength` must be above 1, not nan"),
+        (lambda: SinusoidalPositions(float("inf")), "`max_wavelength` must be above 1, not inf"),
+        (lambda: SinusoidalPositions("10"), "`max_wavelength` must be above 1, not '10'"),
         (lambda: LearnedPositions(0), "`max_length` must be a positive integer, not 0"),
         (lambda: LearnedPositions(2.5), "`max_length` must be a positive integer, not 2.5"),
     ],

@@ -108,6 +108,7 @@ def test_its_parts_are_ours_and_under_its_policy():
         ({"dropout": 2}, "`dropout` must be between 0 and 1, not 2"),
         ({"norm": "last"}, "`norm` must be one of 'post', 'pre', not 'last'"),
         ({"activation": "relyou"}, "relyou"),
+        ({"epsilon": -1.0}, "`epsilon` must be above 0, not -1.0"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

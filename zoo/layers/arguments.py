@@ -1,5 +1,6 @@
 """Checks of constructor arguments: one clear line, at construction, and nothing is clamped."""
 
+import math
 import numbers
 from typing import Any
 
@@ -27,6 +28,19 @@ def check_rate(name: str, value: Any) -> None:
     """
     if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
         raise ValueError(f"argument `{name}` must be between 0 and 1, not {value!r}")
+
+
+def check_above(name: str, value: Any, limit: float) -> None:
+    """Raises `ValueError` unless `value` is a finite number above `limit`.
+
+    Example:
+        >>> check_above("epsilon", 0.0, 0)
+        Traceback (most recent call last):
+        ValueError: argument `epsilon` must be above 0, not 0.0
+    """
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not limit < float(value) < math.inf:
+        raise ValueError(f"argument `{name}` must be above {limit}, not {value!r}")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """Multi-head attention: projections around `scaled_dot_product_attention`."""
 
 import math
+import numbers
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -69,8 +70,9 @@ class MultiHeadAttention(keras.layers.Layer):
         `float[B, H, T, S]`.
 
     Raises:
-        ValueError: if a size is not positive, `dropout` lies outside [0, 1], or flash attention is
-            asked for together with dropout or with the weights.
+        ValueError: if a size is not positive, `dropout` lies outside [0, 1], flash attention is
+            asked for together with dropout or with the weights, or, when the layer is built, if
+            `attention_axes` are not different axes between the first and the last.
 
     Example:
         >>> layer = MultiHeadAttention(num_heads=2, key_dim=3)
@@ -117,6 +119,8 @@ class MultiHeadAttention(keras.layers.Layer):
         self.use_bias = use_bias
         # Not `output_shape`: Keras's models ask a layer's for something else.
         self._output_sizes = _as_tuple("output_shape", output_shape)
+        for size in self._output_sizes or ():
+            check_positive("output_shape", size)
         self._axes_given = _as_tuple("attention_axes", attention_axes)
         self.sliding_window = sliding_window
         self.flash_attention = flash_attention
@@ -183,6 +187,11 @@ class MultiHeadAttention(keras.layers.Layer):
         self._value_dense = self._project("value", value_shape, heads)
         axes = self._axes_given or tuple(range(1, rank - 1))
         self._axes = tuple(axis if axis >= 0 else rank + axis for axis in axes)
+        if not set(self._axes) <= set(range(1, rank - 1)) or len(set(self._axes)) < len(axes):
+            raise ValueError(
+                f"attention_axes={self._axes_given} must be different axes between the first and "
+                f"the last of {rank}"
+            )
         self._equations = einsum_equations(rank + 1, self._axes)
         self._dropout_layer = keras.layers.Dropout(
             self.dropout, seed=self.seed, dtype=self.dtype_policy
@@ -378,9 +387,10 @@ class MultiHeadAttention(keras.layers.Layer):
 def _as_tuple(name: str, value: int | Sequence[int] | None) -> tuple[int, ...] | None:
     if value is None:
         return None
-    if not isinstance(value, int | list | tuple):
+    sizes = value if isinstance(value, list | tuple) else (value,)
+    if not all(isinstance(size, numbers.Integral) for size in sizes):
         raise ValueError(f"Invalid `{name}`: it must be an int, a list or a tuple, not {value!r}")
-    return (value,) if isinstance(value, int) else tuple(value)
+    return tuple(map(int, sizes))
 
 
 def _copy(initializer: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from zoo.layers.arguments import check_rate
+from zoo.layers.arguments import check_positive, check_rate
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -31,7 +31,7 @@ class WordDropout(keras.layers.Layer):
         `int[B, T]`.
 
     Raises:
-        ValueError: if `rate` lies outside [0, 1].
+        ValueError: if `rate` lies outside [0, 1], or `unknown_id` is not positive.
 
     Example:
         >>> import numpy as np
@@ -44,6 +44,7 @@ class WordDropout(keras.layers.Layer):
         self, rate: float, unknown_id: int = 1, seed: int | None = None, **kwargs: Any
     ) -> None:
         check_rate("rate", rate)
+        check_positive("unknown_id", unknown_id)  # 0 would make padding of a word
         super().__init__(**kwargs)
         self.supports_masking = True
         self.rate = rate

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 # cuDNN's LSTM where the backend has one, and a tensor's mask; Keras makes them public nowhere.
-from keras.src.backend import get_keras_mask
+from keras.src.backend import cudnn_ok, get_keras_mask
 from keras.src.backend import lstm as backend_lstm
 
 from zoo.layers.lstm_cell import LSTMCell, cell_config
@@ -31,7 +31,9 @@ class LSTM(keras.layers.RNN):
         go_backwards: whether to read the sequence from its end; outputs come in that order.
         stateful: whether a batch begins with the states in which the one before it ended.
         unroll: whether to write out the steps instead of looping; for short, fixed lengths.
-        use_cudnn: `"auto"` takes cuDNN where it can, `True` insists on it, `False` never does.
+        use_cudnn: `"auto"` takes cuDNN where it gives these very results, `False` never does;
+            `True` insists on it, and then, on TensorFlow, masks must be padded right, and outputs
+            behind a row's end are zeros.
 
     Call arguments:
         sequences: `float[B, T, D]`.
@@ -119,6 +121,12 @@ class LSTM(keras.layers.RNN):
         )
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.use_cudnn = use_cudnn
+        if (
+            keras.backend.backend() == "tensorflow"
+            and use_cudnn
+            and cudnn_ok(cell.activation, cell.recurrent_activation, unroll, cell.use_bias)
+        ):
+            self.supports_jit = False  # XLA cannot compile cuDNN's ops
 
     units = _of_the_cell("units")
     activation = _of_the_cell("activation")
@@ -150,13 +158,9 @@ class LSTM(keras.layers.RNN):
             initial_state = [ops.copy(state) for state in initial_state]
         if self.use_cudnn and not self.cell.recurrent_dropout:
             try:
-                outputs = self._run_cudnn(sequences, initial_state, mask, training)
+                return self._run_cudnn(sequences, initial_state, mask, training)
             except NotImplementedError:
                 pass
-            else:
-                # XLA cannot compile cuDNN's ops.
-                self.supports_jit = keras.backend.backend() != "tensorflow"
-                return outputs
         if self.use_cudnn is True:
             raise ValueError("use_cudnn=True cannot work here: use 'auto', or a GPU and defaults")
         if self.unroll:
@@ -184,6 +188,11 @@ class LSTM(keras.layers.RNN):
 
     def _run_cudnn(self, sequences: Any, initial_state: Any, mask: Any, training: bool) -> Any:
         cell = self.cell
+        insisted = self.use_cudnn is True
+        if mask is not None and not insisted and keras.backend.backend() == "tensorflow":
+            # TensorFlow's route takes masks padded right alone, finds others out when a graph
+            # runs, and gives zeros, not the last output, behind a row's end.
+            raise NotImplementedError
         if training and cell.dropout:
             dropped = cell.get_dropout_mask(sequences[:, 0, :])
             if isinstance(dropped, list):

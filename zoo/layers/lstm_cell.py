@@ -178,7 +178,7 @@ class LSTMCell(DropoutRNNCell, keras.layers.Layer):
         self.recurrent_kernel = self.add_weight(
             shape=(self.units, 4 * self.units),
             name="recurrent_kernel",
-            initializer=self.recurrent_initializer,
+            initializer=self._initial_recurrent_kernel,
             regularizer=self.recurrent_regularizer,
             constraint=self.recurrent_constraint,
         )
@@ -191,6 +191,11 @@ class LSTMCell(DropoutRNNCell, keras.layers.Layer):
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
             )
+
+    def _initial_recurrent_kernel(self, shape: Sequence[int], dtype: Any = None) -> Any:
+        # No backend decomposes every matrix of half precision, which an orthogonal one needs.
+        drawn_as = "float32" if dtype in ("float16", "bfloat16") else dtype
+        return ops.cast(self.recurrent_initializer(shape, dtype=drawn_as), dtype)
 
     def _initial_bias(self, shape: Sequence[int], *args: Any, **kwargs: Any) -> Any:
         del shape  # made gate by gate, as Keras does, so that a seeded initialiser gives the same

@@ -1,5 +1,6 @@
 """From a sequence of any length to one vector, padding left out."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,8 +73,8 @@ class MaskedPooling(keras.layers.Layer):
         if mask is not None:
             real = ops.expand_dims(ops.cast(mask, "bool"), -1)  # bool[B, T, 1]
         if self.mode == "max":
-            lowest = ops.max(ops.where(real, inputs, _lowest(inputs.dtype)), axis=1)  # [B, D]
-            return ops.where(ops.any(real, axis=1), lowest, ops.zeros_like(lowest))
+            largest = ops.max(ops.where(real, inputs, -math.inf), axis=1)  # [B, D]
+            return ops.where(ops.any(real, axis=1), largest, ops.zeros_like(largest))
         if self.mode == "last":
             steps = ops.cumsum(ops.ones_like(real, dtype="int32"), axis=1)  # int32[B, T, 1]
             steps = ops.where(real, steps, 0)
@@ -82,7 +83,8 @@ class MaskedPooling(keras.layers.Layer):
             return ops.sum(ops.where(picked, inputs, ops.zeros_like(inputs)), axis=1)  # [B, D]
         # Summed in float32 at least: half precision cannot count past 2,048 steps.
         precise = keras.backend.result_type(inputs.dtype, "float32")
-        values = ops.cast(ops.where(real, inputs, ops.zeros_like(inputs)), precise)
+        inputs = ops.where(real, inputs, ops.zeros_like(inputs))
+        values = ops.cast(inputs, precise)
         weights = ops.cast(real, precise)  # float[B, T, 1]
         if self.mode == "mean":
             total = ops.sum(weights, axis=1)  # float[B, 1]
@@ -105,7 +107,3 @@ class MaskedPooling(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Every constructor argument, by name."""
         return {**super().get_config(), "mode": self.mode}
-
-
-def _lowest(dtype: Any) -> float:
-    return -65_504.0 if keras.backend.standardize_dtype(dtype) == "float16" else -3e38

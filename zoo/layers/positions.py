@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from zoo.layers.arguments import check_positive
+from zoo.layers.arguments import check_above, check_positive
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -29,7 +29,7 @@ class SinusoidalPositions(keras.layers.Layer):
         `float[B, T, D]`, with the inputs' mask.
 
     Raises:
-        ValueError: if `max_wavelength` is not above one.
+        ValueError: if `max_wavelength` is not above one, or the inputs have not three axes.
 
     Example:
         >>> SinusoidalPositions()(ops.zeros((1, 3, 4)))[0, 0].shape == (4,)
@@ -37,9 +37,9 @@ class SinusoidalPositions(keras.layers.Layer):
     """
 
     def __init__(self, max_wavelength: float = 10_000.0, **kwargs: Any) -> None:
-        if not max_wavelength > 1:
-            raise ValueError(f"argument `max_wavelength` must be above 1, not {max_wavelength}")
+        check_above("max_wavelength", max_wavelength, 1)
         super().__init__(**kwargs)
+        self.input_spec = keras.layers.InputSpec(ndim=3)
         self.supports_masking = True
         self.max_wavelength = max_wavelength
 
@@ -50,11 +50,14 @@ class SinusoidalPositions(keras.layers.Layer):
         frequencies = np.exp(-math.log(self.max_wavelength) * 2 * pairs / size)  # float[D]
         # A cosine is a sine a quarter of a wave ahead.
         phases = np.where(np.arange(size) % 2, math.pi / 2, 0.0)  # float[D]
-        # float32 even under half precision, in which step 2,049 and 2,050 are one.
-        precise = keras.backend.result_type(inputs.dtype, "float32")
-        steps = ops.cast(ops.arange(ops.shape(inputs)[1]), precise)[:, None]  # float[T, 1]
-        angles = steps * ops.cast(frequencies, precise) + ops.cast(phases, precise)
-        return inputs + ops.cast(ops.sin(angles), inputs.dtype)  # float[B, T, D]
+        length = ops.shape(inputs)[1]
+        # In float64, for in float32 the angle of step 1,000 is off by more than 1e-5.
+        if isinstance(length, int):
+            waves = np.sin(np.arange(length)[:, None] * frequencies + phases)  # float64[T, D]
+        else:  # a graph of TensorFlow's: elsewhere every length is known
+            steps = ops.cast(ops.arange(length), "float64")[:, None]  # float64[T, 1]
+            waves = ops.sin(steps * frequencies + phases)  # float64[T, D]
+        return inputs + ops.cast(waves, inputs.dtype)  # float[B, T, D]
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """The input's shape."""
@@ -85,7 +88,7 @@ class LearnedPositions(keras.layers.Layer):
 
     Raises:
         ValueError: if `max_length` is not positive, or if T is known and larger. Where T is known
-            only when the graph runs, a longer sequence fails there, adding `[max_length, D]`.
+            only when the graph runs, a longer sequence fails there, in a reshape.
 
     Example:
         >>> LearnedPositions(5)(ops.zeros((1, 3, 4))).shape == (1, 3, 4)
@@ -98,6 +101,7 @@ class LearnedPositions(keras.layers.Layer):
         check_positive("max_length", max_length)
         super().__init__(**kwargs)
         self.supports_masking = True
+        self.input_spec = keras.layers.InputSpec(ndim=3)
         self.max_length = max_length
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
 
@@ -111,7 +115,10 @@ class LearnedPositions(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Adds the positions."""
-        return inputs + self.embeddings[: ops.shape(inputs)[1]]  # float[B, T, D]
+        length = ops.shape(inputs)[1]
+        # The shape is said, for a single vector would be added to any number of steps.
+        vectors = ops.reshape(self.embeddings[:length], (1, length, inputs.shape[-1]))
+        return inputs + vectors  # float[B, T, D]
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """The input's shape."""

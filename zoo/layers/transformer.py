@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from zoo.layers.arguments import check_choice, check_positive, check_rate
+from zoo.layers.arguments import check_above, check_choice, check_positive, check_rate
 from zoo.layers.attention import MultiHeadAttention
 
 NORMS = ("post", "pre")
@@ -43,7 +43,8 @@ class TransformerBlock(keras.layers.Layer):
         `float[B, T, D]`, with the inputs' mask.
 
     Raises:
-        ValueError: if a size is not positive, `dropout` lies outside [0, 1], or for another norm.
+        ValueError: if a size or `epsilon` is not positive, `dropout` lies outside [0, 1], or for
+            another norm.
 
     Example:
         >>> block = TransformerBlock(num_heads=2, key_dim=3, feedforward_dim=11)
@@ -68,6 +69,7 @@ class TransformerBlock(keras.layers.Layer):
         check_positive("feedforward_dim", feedforward_dim)
         check_rate("dropout", dropout)
         check_choice("norm", norm, NORMS)
+        check_above("epsilon", epsilon, 0)
         super().__init__(**kwargs)
         self.supports_masking = True
         self.num_heads = num_heads

@@ -14,11 +14,12 @@ Args of every `build`:
 
 Returns of every `build`:
     A functional `keras.Model` from `{"ids": int32[B, T]}`, or from `{"features": float32[B, T, D],
-    "lengths": int32[B]}`, to `float32[B, C]` logits. Steps that are padding never change them.
+    "lengths": int32[B]}`, to `float32[B, C]` logits. Steps that are padding never change them; T
+    is at least 1.
 
 Raises of every `build`:
     ValueError: naming the argument, for a size that the family lacks, heads that cannot share a
-        width, fewer than two classes, or word dropout on features.
+        width, fewer than two classes, a rate outside [0, 1], or word dropout on features.
 
 Example:
     >>> model = MODELS["bilstm"](TokenInputs(num_ids=50), num_classes=2, size="small")

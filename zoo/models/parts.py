@@ -5,12 +5,32 @@ interchangeable, and a comparison of two of them a comparison of nothing else.
 """
 
 import difflib
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
 from zoo.layers import LengthMask, MaskedPooling, WordDropout
+from zoo.layers.arguments import check_rate
+
+
+def at_least(name: str, value: Any, lowest: int) -> int:
+    """`value` as an `int`.
+
+    Raises:
+        ValueError: unless it is a whole number of at least `lowest`.
+
+    Example:
+        >>> at_least("num_classes", 1, 2)
+        Traceback (most recent call last):
+        ValueError: num_classes must be a whole number of at least 2, not 1
+    """
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or int(value) < lowest:
+        raise ValueError(f"{name} must be a whole number of at least {lowest}, not {value!r}")
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -27,8 +47,8 @@ class TokenInputs:
     num_ids: int
 
     def __post_init__(self) -> None:
-        if self.num_ids < 2:
-            raise ValueError(f"num_ids must be at least 2 (padding, unknown), not {self.num_ids}")
+        # Whole numbers of NumPy's are as good, but no JSON.
+        object.__setattr__(self, "num_ids", at_least("num_ids", self.num_ids, 2))
 
 
 @dataclass(frozen=True)
@@ -45,8 +65,7 @@ class FeatureInputs:
     num_features: int
 
     def __post_init__(self) -> None:
-        if self.num_features < 1:
-            raise ValueError(f"num_features must be at least 1, not {self.num_features}")
+        object.__setattr__(self, "num_features", at_least("num_features", self.num_features, 1))
 
 
 Inputs = TokenInputs | FeatureInputs
@@ -64,26 +83,30 @@ def resolve_size(size: str, sizes: Sizes) -> dict[str, int]:
         The numbers by name.
 
     Raises:
-        ValueError: if the size or one of the numbers is not the family's, or is not positive.
+        ValueError: if the size or one of the numbers is not the family's, is given twice, or is
+            not positive.
 
     Example:
         >>> resolve_size("small,units=48", {"small": {"embedding_dim": 64, "units": 32}})
         {'embedding_dim': 64, 'units': 48}
     """
-    name, *changes = size.split(",")
+    name, *changes = str(size).split(",")
     if name not in sizes:
         raise ValueError(f"size {name!r} is unknown: it is one of {', '.join(sizes)}")
-    numbers = dict(sizes[name])
+    chosen, given = dict(sizes[name]), set()
     for change in changes:
         key, _, value = change.partition("=")
-        if key not in numbers:
-            near = difflib.get_close_matches(key, numbers, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(numbers)}"
+        if key not in chosen:
+            near = difflib.get_close_matches(key, chosen, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(chosen)}"
             raise ValueError(f"size {size!r}: this model has no number {key!r}: {hint}")
         if not value.isdecimal() or int(value) < 1:
             raise ValueError(f"size {size!r}: {key} must be a whole number above 0, not {value!r}")
-        numbers[key] = int(value)
-    return numbers
+        if key in given:
+            raise ValueError(f"size {size!r}: {key} is given twice")
+        given.add(key)
+        chosen[key] = int(value)
+    return chosen
 
 
 def head_size(width: int, num_heads: int) -> int:
@@ -120,8 +143,10 @@ def embed(
         The model's inputs by name, and `float[B, T, E]` with a Keras mask.
 
     Raises:
-        ValueError: if words are to be dropped where there are none.
+        ValueError: if a rate lies outside [0, 1], or words are to be dropped where there are none.
     """
+    check_rate("dropout_rate", dropout_rate)
+    check_rate("word_dropout_rate", word_dropout_rate)
     match inputs:
         case TokenInputs(num_ids):
             ids = keras.Input((None,), dtype="int32", name="ids")
@@ -168,8 +193,7 @@ def classify(
     Raises:
         ValueError: if there are fewer than two classes.
     """
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, not {num_classes}")
+    num_classes = at_least("num_classes", num_classes, 2)
     views = [MaskedPooling(mode, name=f"pool_{mode}")(x) for mode in pooling]
     pooled = keras.layers.Concatenate(name="pool")(views) if len(views) > 1 else views[0]
     pooled = keras.layers.Dropout(dropout_rate, name="pool_dropout")(pooled)
