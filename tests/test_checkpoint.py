@@ -1,5 +1,12 @@
 """States on disk that are whole, or that are not there."""
 
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -28,6 +35,103 @@ def test_what_replaces_a_file_replaces_it_whole_or_not_at_all(tmp_path):
 def test_a_file_system_that_refuses_is_one_clear_error(tmp_path):
     with pytest.raises(RunError, match=r"cannot write .*missing/a\.txt: No such file or directory"):
         replace(tmp_path / "missing" / "a.txt", lambda: None)
+
+
+def test_a_link_stays_and_leads_to_what_is_new(tmp_path):
+    (tmp_path / "folder").mkdir()
+    target = tmp_path / "folder" / "b.txt"
+    link = tmp_path / "a.txt"
+    link.symlink_to(Path("folder") / "b.txt")
+    for old in (None, "old"):  # a link to nothing yet, and one to a file
+        replace(link, lambda: None)
+        assert link.is_symlink()
+        assert target.read_text() == "half"
+        target.write_text(str(old))
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.txt", "b.txt", "folder"]
+    link.unlink()
+    link.symlink_to(link)
+    with pytest.raises(RunError, match=r"cannot write .*a\.txt: Too many levels"):
+        replace(link, lambda: None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a device")
+def test_a_device_is_written_to_and_stays(tmp_path):
+    null = tmp_path / "null"
+    try:
+        os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        null.write_text("")
+    except PermissionError:
+        pytest.skip("no devices in this container")
+    (tmp_path / "link").symlink_to(null)
+    for path in (null, tmp_path / "link"):
+        replace(path, lambda: None)
+        assert null.is_char_device()
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_named_pipe_is_written_to_and_stays(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    read = []
+    reader = threading.Thread(target=lambda: read.append(path.read_text()), daemon=True)
+    reader.start()
+    replace(path, lambda: None)
+    reader.join(timeout=30)
+    assert path.is_fifo()
+    assert read == ["half"]
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(RunError, match="cannot write .*: Is a directory"):
+        replace(tmp_path, lambda: None)
+
+
+def test_a_file_keeps_its_mode_and_a_new_one_gets_the_usual_one(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    usual = path.stat().st_mode
+    for mode in (0o600, 0o444, 0o666):
+        path.chmod(mode)
+        replace(path, lambda: None)
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+    path.unlink()
+    replace(path, lambda: None)
+    assert path.stat().st_mode == usual
+
+
+def test_no_one_elses_file_is_touched(tmp_path):
+    path = tmp_path / "a.txt"
+    theirs = tmp_path / "partial-a.txt"
+    theirs.write_text("theirs")
+    with replacing(path) as first:
+        first.write_text("first")
+        with replacing(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert theirs.read_text() == "theirs"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_suffix_that_keras_saves_by_stays(tmp_path):
+    (tmp_path / "model.keras").symlink_to("blob")
+    with replacing(tmp_path / "model.keras") as beside:
+        assert beside.suffix == ".keras"
+        beside.write_text("")
+
+
+def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
+    code = (
+        "import os, sys, pathlib; from zoo.checkpoint import replacing\n"
+        "with replacing(pathlib.Path(sys.argv[1])) as beside:\n"
+        "    beside.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    path = tmp_path / "a.txt"
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code, path], cwd=root, capture_output=True, timeout=120)
+    assert [p.name[:8] for p in tmp_path.iterdir()] == ["partial-"]
+    replace(path, lambda: None)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 def make(folder, value=0.0, **progress):

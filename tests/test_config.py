@@ -27,6 +27,10 @@ from zoo.tasks import TASKS, Task
         ({"weight_decay": -1.0}, "--weight_decay=-1.0 cannot work: it must be at least 0"),
         ({"seed": -1}, "--seed=-1 cannot work"),
         ({"seed": 2**32}, "--seed=4294967296 cannot work"),
+        (
+            {"max_length": 10**20},
+            "cannot work: it must be at most 2147483647",
+        ),
         ({"epochs": 2.0}, "--epochs=2.0 cannot work: it must be of type int"),
         ({"epochs": True}, "--epochs=True cannot work: it must be of type int"),
         ({"batch_tokens": 0}, "--batch_tokens=0 --batch_size=0 cannot work: exactly one of them"),

@@ -238,6 +238,7 @@ def test_single_numbers_of_a_size_can_be_changed(kind):
     ("family", "arguments", "message"),
     [
         ("bilstm", {"size": "huge"}, "size 'huge' is unknown: it is one of small, base"),
+        ("bilstm", {"size": "smal"}, "size 'smal' is unknown: did you mean 'small'"),
         ("bilstm", {"size": "small,unit=3"}, "no number 'unit': did you mean 'units'"),
         ("bag", {"size": "small,num_heads=3"}, "no number 'num_heads': it has embedding_dim"),
         ("bilstm", {"size": "small,units=0"}, "units must be a whole number above 0, not '0'"),

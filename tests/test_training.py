@@ -1,10 +1,12 @@
 """Runs from beginning to end on a tiny data set, and everything that may go wrong on the way."""
 
+import contextlib
 import csv
 import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import threading
 
@@ -163,9 +165,10 @@ def test_a_run_leaves_a_whole_folder(whole, data_dir):
     assert figures["epochs"] == 3
     assert 0 <= figures["padding_share"] < 0.1
     assert figures["config"] == Config(**SMALL).to_json()
-    assert set(figures["versions"]) == {
-        "python", "tensorflow", "keras", "numpy", "tensorflow-datasets", "zoo",
-    }  # fmt: skip
+    names = {"python", "tensorflow", "keras", "numpy", "tensorflow-datasets", "zoo"}
+    for split in ("validation", "test"):
+        assert set(figures[split]["versions"]) == names
+        assert figures[split]["parameters"] == load_trained(workdir).model.count_params()
     assert figures["machine"]["cores"] >= 1
     assert figures["machine"]["cpu"]
 
@@ -208,7 +211,7 @@ def test_evaluating_a_finished_run_gives_its_figures(whole, data_dir, split):
 
 
 def test_evaluating_refuses_a_split_that_is_not(whole, data_dir):
-    with pytest.raises(UsageError, match=r"--split=tset cannot work: .* has train, validation, te"):
+    with pytest.raises(UsageError, match="unknown split 'tset': did you mean 'test'"):
         evaluate(load_trained(whole[0]), "tset", data_dir)
 
 
@@ -289,6 +292,105 @@ def test_a_run_interrupted_while_it_validates_goes_on_to_the_same_end(
             train_and_evaluate(Config(**SMALL), tmp_path, data_dir)
     train_and_evaluate(Config(**SMALL), tmp_path, data_dir)
     assert_same_run(tmp_path, whole[0])
+
+
+def test_a_signal_after_the_last_batch_of_all_is_heeded(whole, data_dir, tmp_path, monkeypatch):
+    real = run.evaluate_split
+
+    def evaluate_split(*args):
+        figures = real(*args)
+        os.kill(os.getpid(), signal.SIGTERM)  # nothing is left to do but to save the epoch
+        return figures
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "evaluate_split", evaluate_split)
+        with pytest.raises(SystemExit) as caught:
+            train_and_evaluate(Config(**SMALL | {"epochs": 1}), tmp_path, data_dir)
+    assert caught.value.code == 143
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_a_signal_whose_exception_was_swallowed_is_heeded(data_dir, tmp_path, monkeypatch):
+    """As in a garbage collector's callback, of which JAX has one."""
+    real = pipeline.encode
+
+    def encode(*args, **kwargs):
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(pipeline, "encode", encode)
+    with pytest.raises(KeyboardInterrupt):
+        train_and_evaluate(Config(**SMALL), tmp_path / "run", data_dir)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "log.csv", "model.keras", "vocabulary.txt"])
+def test_a_folder_of_somebody_elses_is_left_alone(name, data_dir, tmp_path):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match=f"no run's folder, and its {name} would be lost"):
+        train_and_evaluate(Config(**SMALL), tmp_path, data_dir)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_files_of_other_names_stand_in_no_ones_way(data_dir, tmp_path):
+    notes = tmp_path / "tensorboard" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    train_and_evaluate(Config(**SMALL | {"epochs": 1}), tmp_path, data_dir)
+    assert notes.read_text() == "mine"
+
+
+def test_a_workdir_may_lie_in_the_users_home_but_not_nowhere(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Workdir("~/run").path == tmp_path / "run"
+    with pytest.raises(UsageError, match="--workdir= cannot work"):
+        train_and_evaluate(Config(**SMALL), "", data_dir)
+
+
+def test_answers_that_are_no_numbers_stop_the_run(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(Learner, "is_finite", lambda self: True)
+    values = SMALL | {"learning_rate": 1e30, "batch_size": 1_000, "epochs": 1}
+    with pytest.raises(RunError, match="answers on validation are not finite numbers: stopped; be"):
+        train_and_evaluate(Config(**values), tmp_path, data_dir)
+    assert not (tmp_path / "model.keras").exists()
+
+
+def test_a_table_beyond_memory_is_one_line_and_leaves_nothing(data_dir, tmp_path):
+    with pytest.raises(RunError, match="out of memory: --size=small,embedding_dim=2000000000 with"):
+        train_and_evaluate(
+            Config(**SMALL | {"size": "small,embedding_dim=2000000000"}), tmp_path / "run", data_dir
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_word_vectors_that_cannot_be_leave_nothing(data_dir, tmp_path):
+    values = SMALL | {"size": "small,embedding_dim=70", "word_vectors": "ppmi"}
+    with pytest.raises(UsageError, match="--word_vectors=ppmi cannot work"):
+        train_and_evaluate(Config(**values), tmp_path / "run", data_dir)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_vocabulary_that_has_changed_is_refused(whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path / "run")
+    words = (tmp_path / "run" / "vocabulary.txt").read_text().splitlines()
+    (tmp_path / "run" / "vocabulary.txt").write_text("\n".join(reversed(words)) + "\n")
+    with pytest.raises(RunError, match=r"vocabulary\.txt has changed since the run began"):
+        load_trained(tmp_path / "run")
+
+
+def test_a_run_outlives_the_reader_of_its_output(capfd):
+    reader, writer = os.pipe()
+    os.close(reader)
+    stdout = os.dup(1)
+    os.dup2(writer, 1)
+    try:
+        with open(1, "w", closefd=False) as gone, contextlib.redirect_stdout(gone):
+            run.say("nobody")
+            run.say("reads this")
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def test_a_run_cut_between_its_last_epoch_and_its_figures_is_finished_later(
@@ -415,7 +517,10 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_what_is_good(
 
     monkeypatch.setattr(Learner, "step", step)
     config = Config(**SMALL, checkpoint_seconds=0.0)
-    with pytest.raises(RunError, match="the loss of step 21 is nan: stopped; the last good"):
+    with pytest.raises(
+        RunError,
+        match=r"the loss of step 21 is nan: stopped; kept in .*: the last good checkpoint and",
+    ):
         train_and_evaluate(config, tmp_path, data_dir)
     assert all(np.isfinite(weight).all() for weight in weights_of(tmp_path))
     newest = checkpoint_names(tmp_path)[-1]

@@ -1,14 +1,13 @@
 """Where flags meet exit codes: 0 done, 1 a failure to mend, 2 a bad flag, 130 and 143 stopped."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import fields
 from typing import Any
 
 from absl import app, flags
-from quiet import quiet as quiet  # part of what a program needs of this file
+from quiet import SIGNALS, quiet
 
 from zoo.errors import RunError, UsageError
 
@@ -30,7 +29,8 @@ def read(config_class: Any) -> Any:
     present = {field.name for field in known if flags.FLAGS[field.name].present}
     values = {field.name: flags.FLAGS[field.name].value for field in known}
     for field in known:
-        if field.metadata.get("instead_of") in present and field.name not in present:
+        other = field.metadata.get("instead_of")
+        if other in present and values[other] and field.name not in present:
             values[field.name] = 0
     with quiet():
         return config_class(**values)
@@ -55,24 +55,24 @@ def _parse(argv: list[str]) -> list[str]:
     flags.FLAGS.verbosity = -1  # type: ignore[assignment]
     try:
         return flags.FLAGS(argv)
-    except flags.Error as error:
+    except (flags.Error, UnicodeDecodeError) as error:  # the latter from a --flagfile
         sys.exit(_say(error, 2))
     except SystemExit:  # absl's --helpfull would end with 1
         sys.exit(0)
 
 
 def _guarded(main: Callable[[list[str]], Any], argv: list[str], arguments: bool) -> Any:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         if argv[1:] and not arguments:
             raise UsageError(f"takes flags only, not {' '.join(map(repr, argv[1:]))}")
-        return main(argv)
+        with SIGNALS:
+            return main(argv)
     except BrokenPipeError:
         raise
     except (UsageError, RunError, OSError) as error:
         return _say(error, 2 if isinstance(error, UsageError) else 1)
     except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        return 130
 
 
 def _say(error: Exception, code: int) -> int:

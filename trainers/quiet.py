@@ -1,8 +1,14 @@
-"""TensorFlow without its log."""
+"""TensorFlow imported: without its log, on a backend that there is, and no signal lost."""
 
 import contextlib
 import os
 from collections.abc import Iterator
+
+from zoo.errors import unknown_name
+from zoo.interrupts import Signals
+
+SIGNALS = Signals()
+_BACKENDS = ("tensorflow", "jax", "torch")
 
 # Whoever sets the variable has asked for the log, and gets it.
 _ASKED_FOR = "TF_CPP_MIN_LOG_LEVEL" in os.environ
@@ -11,7 +17,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """For importing tensorflow: what it says meanwhile heeds no log level. Errors still come."""
+    """For importing tensorflow: what it says meanwhile heeds no log level. Errors still come.
+
+    So do signals: an import may swallow what they raise.
+    """
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if backend not in _BACKENDS:  # Keras would say so in a stack trace
+        raise unknown_name("KERAS_BACKEND", backend, _BACKENDS)
     stderr = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(stderr if _ASKED_FOR else nowhere.fileno(), 2)
@@ -20,3 +32,4 @@ def quiet() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+    SIGNALS.stop()

@@ -9,6 +9,7 @@ import command
 from absl import flags
 
 from zoo.config import Config
+from zoo.errors import UsageError
 
 command.define(Config)
 _WORKDIR = flags.DEFINE_string(
@@ -29,14 +30,18 @@ def main(argv: list[str]) -> None:
     """Flags in, files out."""
     del argv
     config = command.read(Config)
+    if _EXPORT_NAME.value is not None and _EXPORT_DIR.value is None:
+        raise UsageError(f"--export_name={_EXPORT_NAME.value} needs --export_dir: where to?")
+    name = _EXPORT_NAME.value or f"{config.task}-{config.model}".replace("/", "-")
     with command.quiet():
         from zoo.training import load_trained, train_and_evaluate
+    if _EXPORT_DIR.value is not None:
+        from zoo.export import check_target, export
+
+        check_target(name, _EXPORT_DIR.value)  # now, not after all the training
 
     train_and_evaluate(config, _WORKDIR.value, _DATA_DIR.value)
     if _EXPORT_DIR.value is not None:
-        from zoo.export import export
-
-        name = _EXPORT_NAME.value or f"{config.task}-{config.model}".replace("/", "-")
         print(f"exported to {export(load_trained(_WORKDIR.value), name, _EXPORT_DIR.value)}")
 
 

@@ -2,9 +2,12 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
+import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,20 +15,23 @@ from typing import Any
 
 import tensorflow as tf
 
-from zoo.errors import RunError
+from zoo.errors import RunError, reason
 
 _UNFINISHED = "unfinished"
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` if all goes well.
+    """A path to write to; what is written takes the place of `path` if all goes well.
+
+    A link stays a link: the file that it leads to is replaced. A file keeps its mode. What is no
+    file, such as a device or a named pipe, is not replaced but written to.
 
     Args:
         path: the file to make or to replace.
 
     Raises:
-        RunError: if the file system refuses; `path` is then what it was.
+        RunError: if the file system refuses; a file is then what it was.
 
     Example:
         >>> import pathlib, tempfile
@@ -35,18 +41,43 @@ def replacing(path: Path) -> Iterator[Path]:
         ...     print([path.name for path in pathlib.Path(folder).iterdir()])
         ['a.txt']
     """
-    # The suffix stays: Keras saves by it.
-    beside = path.with_name(f"partial-{path.name}")
+    beside = None
     try:
-        yield beside
-        with open(beside, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(beside, path)
+        mode = None
+        with contextlib.suppress(FileNotFoundError):
+            mode = path.stat().st_mode
+        if mode is not None and not stat.S_ISREG(mode):
+            yield path
+            return
+        real = path.resolve()
+        _sweep_partial(real.parent)
+        # A name that is no one else's. The suffix stays: Keras saves by it.
+        beside = real.with_name(f"partial-{secrets.token_hex(16)}{path.suffix}")
+        allowed = 0o666 if mode is None else stat.S_IMODE(mode) | stat.S_IWUSR
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, allowed), "wb") as held:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(held, fcntl.LOCK_EX)
+            yield beside
+            with open(beside, "rb+") as written:
+                os.fsync(written.fileno())
+            if mode is not None:
+                beside.chmod(stat.S_IMODE(mode))
+            os.replace(beside, real)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        with contextlib.suppress(OSError):
-            beside.unlink()
+        if beside is not None:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+
+
+def _sweep_partial(folder: Path) -> None:
+    """Removes what processes that were killed have left half-written in a folder."""
+    for path in folder.glob("partial-" + "[0-9a-f]" * 32 + "*"):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            # Refused while its writer lives.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 @dataclass
@@ -119,7 +150,7 @@ class Checkpoints:
         try:
             self._folder.mkdir(exist_ok=True)
             self._checkpoint.write(str(self._folder / _UNFINISHED))
-            numbers = self._numbers()
+            numbers = self.numbers()
             numbers.append(numbers[-1] + 1 if numbers else 1)
             # The index comes last, and is what `restore` looks for.
             for path in sorted(self._folder.glob(f"{_UNFINISHED}.*")):
@@ -129,10 +160,10 @@ class Checkpoints:
                     path.unlink()
         except (OSError, tf.errors.OpError) as error:
             self._sweep()
-            reason = getattr(error, "strerror", None) or getattr(error, "message", None) or error
+            whole = "the one before is whole" if self.numbers() else "there is none before it"
             raise RunError(
-                f"cannot write a checkpoint to {self._folder}: {reason}; the one before is whole: "
-                "make room, and the same command goes on from it"
+                f"cannot write a checkpoint to {self._folder}: {reason(error)}; {whole}: "
+                "make room, and give the same command again"
             ) from error
 
     def restore(self) -> list[str]:
@@ -146,7 +177,7 @@ class Checkpoints:
         """
         self._sweep()
         damaged = []
-        for number in reversed(self._numbers()):
+        for number in reversed(self.numbers()):
             prefix = self._folder / f"ckpt-{number}"
             if _is_whole(prefix):
                 try:
@@ -162,7 +193,7 @@ class Checkpoints:
                 path.replace(path.with_name(f"damaged-{path.name}"))
         return damaged
 
-    def _numbers(self) -> list[int]:
+    def numbers(self) -> list[int]:
         """The numbers of the states in the folder, oldest first."""
         return sorted(int(path.stem[len("ckpt-") :]) for path in self._folder.glob("ckpt-*.index"))
 

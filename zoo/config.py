@@ -14,6 +14,10 @@ from zoo.errors import UsageError, unknown_name
 from zoo.tasks import TASKS, get_task
 
 
+# What TensorFlow counts steps and sizes in has 32 bits.
+_MOST = 2**31 - 1
+
+
 def _field(default: Any, group: str, about: str, **rules: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": about, "group": group, **rules})
 
@@ -46,7 +50,7 @@ class Config:
     batch_tokens: int = _field(
         8192,
         "data",
-        "tokens (or steps) of a batch at most, padding included",
+        "tokens (or steps) of a batch at most, padding included; a longer text is one by itself",
         at_least=0,
         instead_of="batch_size",
     )
@@ -121,7 +125,7 @@ class Config:
         "validation figure by which the best epoch is chosen",
         choices=("accuracy", "log_loss"),
     )
-    seed: int = _field(0, "run", "of everything random", at_least=0, below=2**32)
+    seed: int = _field(0, "run", "of everything random", at_least=0, at_most=2**32 - 1)
     mixed_precision: str = _field(
         "none",
         "run",
@@ -138,7 +142,7 @@ class Config:
         if (self.batch_tokens > 0) == (self.batch_size > 0):
             raise UsageError(
                 f"--batch_tokens={self.batch_tokens} --batch_size={self.batch_size} cannot work: "
-                "exactly one of them must be above 0"
+                "exactly one of them must be above 0, so give the other one as 0"
             )
         if get_task(self.task).kind != "text":
             for name in ("word_vectors", "word_dropout_rate"):
@@ -205,6 +209,8 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
             raise unknown_name(field.name, value, choices)
         return value
     rules = field.metadata
+    if field.type is int and "at_most" not in rules and value > _MOST:
+        raise UsageError(f"{flag} cannot work: it must be at most {_MOST}")
     bounds = {
         "at least": ("at_least", lambda limit: value >= limit),
         "at most": ("at_most", lambda limit: value <= limit),

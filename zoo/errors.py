@@ -13,6 +13,24 @@ class RunError(RuntimeError):
     """A run failed for a reason its user can mend; a command exits with code 1."""
 
 
+class Diverged(RunError):
+    """What was trained gives no finite numbers any more."""
+
+
+def reason(error: Exception) -> str:
+    """Why an operation failed, in one line and without TensorFlow's names of its own places.
+
+    Example:
+        >>> reason(OSError(28, "No space left on device"))
+        'No space left on device'
+        >>> reason(ValueError("{{function_node __wrapped__SaveV2}} x/y; disk full [Op:SaveV2]"))
+        'x/y; disk full'
+    """
+    text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error)
+    text = re.sub(r"\{\{[^{}]*\}\}|\[Op:\w+\]", " ", text)
+    return " ".join(text.split())
+
+
 def unknown_name(kind: str, value: str, choices: Iterable[str]) -> UsageError:
     """The error for a name that is not among `choices`, with the nearest one suggested.
 

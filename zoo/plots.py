@@ -108,7 +108,7 @@ def learning_curve(title: str, history: Sequence[Mapping[str, Any]]) -> Any:
             # On the side from which no line comes.
             xytext=(0, 9 if best_word == "highest" else -16),
             textcoords="offset points",
-            ha="center",
+            ha="right" if epochs[best] == epochs[-1] and best else "center",
             color=_BLUE,
             fontsize=9,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
@@ -208,7 +208,10 @@ def reliability_diagram(title: str, logits: np.ndarray, labels: np.ndarray) -> A
     upper.plot([0, 100], [0, 100], "--", color=_GREY, label="as sure as it is right")
     upper.set(ylabel="accuracy (%)", ylim=(0, 103))
     upper.set_title(f"expected calibration error {100 * error:.1f} %", fontsize=10)
-    upper.legend(frameon=False, fontsize=9, loc="upper left")
+    # Below: bars and dots may stand anywhere.
+    upper.legend(
+        frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.03), ncols=3
+    )
     lower.bar(middles, 100 * shares, 0.92 * width, color=_GREY)
     lowest = 100 / logits.shape[1]
     lower.set(

@@ -1,12 +1,9 @@
 """A run under way: the loop over epochs and steps, and all that may happen in it."""
 
-import functools
-import signal
+import os
 import sys
-import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -16,53 +13,51 @@ from tqdm import tqdm
 from zoo import metrics, pipeline, plots
 from zoo.checkpoint import Checkpoints, Progress, replacing
 from zoo.config import Config
-from zoo.errors import RunError, UsageError
+from zoo.errors import Diverged, RunError, UsageError
+from zoo.interrupts import Signals
 from zoo.learner import Learner, logits_function
 from zoo.models import FeatureInputs, TokenInputs
 from zoo.text import TextEncoder
 from zoo.workdir import EventLog, Workdir, machine, versions
 
 _EVALUATION_TOKENS = 16_384
-say = functools.partial(print, flush=True)
 
 
-class Signals:
-    """Notes Ctrl-C and SIGTERM, so that a step can end and its state be saved.
-
-    The second of a kind does what it did before, for who cannot wait.
-    """
-
-    def __init__(self) -> None:
-        self.caught: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "Signals":
-        # Python lets the main thread alone set handlers.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.caught = number
-        signal.signal(number, self._before[number])
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+def say(text: str) -> None:
+    """Prints a line; a run outlives the reader of its output."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Run:
-    """A run under way."""
+    """A run under way.
 
-    def __init__(self, config: Config, folder: Workdir, data: pipeline.EncodedTask) -> None:
+    Args:
+        config: what is trained, and how.
+        folder: where it leaves its files.
+        data: on what.
+        signals: what may interrupt it.
+    """
+
+    def __init__(
+        self, config: Config, folder: Workdir, data: pipeline.EncodedTask, signals: Signals
+    ) -> None:
         self._config = config
         self._folder = folder
+        self._signals = signals
         self._train = data.splits["train"]
         self._validation = data.splits["validation"]
         self._total_steps = sum(len(self._plan(epoch)) for epoch in range(config.epochs))
         inputs = _model_inputs(data)
-        self._learner = Learner(config, inputs, len(data.task.classes), self._total_steps)
+        try:
+            self._learner = Learner(config, inputs, len(data.task.classes), self._total_steps)
+        except tf.errors.ResourceExhaustedError as error:
+            raise RunError(
+                f"out of memory: --size={config.size} with --vocabulary_size="
+                f"{config.vocabulary_size} is too large for this machine"
+            ) from error
         self._progress = Progress()
         self._checkpoints = Checkpoints(folder.checkpoints, self._learner.variables, self._progress)
         self._restore_or_begin(inputs, data)
@@ -95,9 +90,9 @@ class Run:
             self._folder.resume(self._config, data.fingerprint)
             say(f"going on after step {progress.step} of {self._total_steps}")
             return
-        self._folder.begin(self._config, data.fingerprint, data.vocabulary)
         if self._config.word_vectors == "ppmi" and isinstance(inputs, TokenInputs):
             self._learner.set_word_vectors(self._ppmi_vectors(inputs))
+        self._folder.begin(self._config, data.fingerprint, data.vocabulary)
 
     def _ppmi_vectors(self, inputs: TokenInputs) -> np.ndarray:
         # Late: no other run pays for the import.
@@ -121,18 +116,15 @@ class Run:
         self._folder.write_log(progress.history)
         events = EventLog(self._folder.path / "tensorboard", progress.history)
         self._saved = time.monotonic()
-        with Signals() as self._signals:
-            while progress.epoch < self._config.epochs:
-                if (
-                    patience
-                    and progress.best
-                    and progress.epoch - progress.best["epoch"] >= patience
-                ):
-                    say(f"no better for {patience} epochs: stopping after {progress.epoch}")
-                    break
-                self._train_epoch()
-                row = self._end_epoch()
-                events.write(row)
+        self._signals.patient = True
+        while progress.epoch < self._config.epochs:
+            if patience and progress.best and progress.epoch - progress.best["epoch"] >= patience:
+                say(f"no better for {patience} epochs: stopping after {progress.epoch}")
+                break
+            self._train_epoch()
+            events.write(self._end_epoch())
+            self._stop_if_asked()
+        self._signals.patient = False
         events.close()
 
     def _train_epoch(self) -> None:
@@ -186,10 +178,16 @@ class Run:
         return loss, correct
 
     def _diverged(self, what: str) -> RunError:
+        kept = {
+            "the last good checkpoint": bool(self._checkpoints.numbers()),
+            "the best epoch so far": self._progress.best is not None,
+        }
+        left = " and ".join(name for name, exists in kept.items() if exists)
         return RunError(
-            f"{what}: stopped; the last good checkpoint and the best epoch so far are kept in "
-            f"{self._folder.path}; begin again in another --workdir with a smaller "
-            "--learning_rate, or with a smaller --clip_norm above 0"
+            f"{what}: stopped; "
+            + (f"kept in {self._folder.path}: {left}; " if left else "")
+            + "begin again in another --workdir with a smaller --learning_rate, or with a smaller "
+            "--clip_norm above 0"
         )
 
     def _save(self) -> None:
@@ -199,8 +197,7 @@ class Run:
         self._saved = time.monotonic()
 
     def _stop_if_asked(self) -> None:
-        number = self._signals.caught
-        if number is None:
+        if self._signals.caught is None:
             return
         self._save()
         tqdm.write(
@@ -208,18 +205,19 @@ class Run:
             "the same command goes on from there",
             file=sys.stderr,
         )
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + number)
+        self._signals.stop()
 
     def _end_epoch(self) -> dict[str, Any]:
         """Validates, keeps the weights if they are the best, and writes everything down."""
         progress, learner, sums = self._progress, self._learner, self._progress.sums
         if not learner.is_finite():
             raise self._diverged(f"after step {progress.step} the weights are not finite")
-        figures, _ = evaluate_split(
-            learner.logits, self._validation, "validation", self._stop_if_asked
-        )
+        try:
+            figures, _ = evaluate_split(
+                learner.logits, self._validation, "validation", self._stop_if_asked
+            )
+        except Diverged as error:
+            raise self._diverged(str(error)) from error
         row = {
             "epoch": progress.epoch + 1,
             "step": progress.step,
@@ -259,7 +257,6 @@ class Run:
         progress = self._progress
         assert progress.best is not None
         return {
-            "parameters": self._learner.model.count_params(),
             "train_seconds": progress.seconds,
             "steps": progress.step,
             "epochs": progress.epoch,
@@ -267,7 +264,6 @@ class Run:
             "padding_share": pipeline.padding_share(self._train.lengths, self._plan(0)),
             "seed": self._config.seed,
             "config": self._config.to_json(),
-            "versions": versions(),
             "machine": machine(),
         }
 
@@ -289,7 +285,8 @@ class Run:
             logits=logits,
             labels=np.asarray(data.splits[name].labels),
         )
-        figures |= self.summary()
+        model = {"parameters": self._learner.model.count_params(), "versions": versions()}
+        figures = {name: scores | model for name, scores in figures.items()} | self.summary()
         self._folder.finish(figures)
         say_figures(figures)
         return figures
@@ -308,7 +305,11 @@ def evaluate_split(
     name: str,
     after_batch: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """The figures of a split, and its logits, `float32[R, C]`."""
+    """The figures of a split, and its logits, `float32[R, C]`.
+
+    Raises:
+        Diverged: if a logit is not a finite number.
+    """
     plan = pipeline.in_order_plan(split.lengths, batch_tokens=_EVALUATION_TOKENS)
     started = time.monotonic()
     parts = []
@@ -319,6 +320,8 @@ def evaluate_split(
             after_batch()
     seconds = time.monotonic() - started
     logits = np.concatenate(parts)[np.argsort(np.concatenate(plan))]
+    if not np.isfinite(logits).all():
+        raise Diverged(f"the model's answers on {name} are not finite numbers")
     figures = metrics.score(logits, np.asarray(split.labels))
     return figures | {"seconds": seconds, "examples_per_second": len(split) / seconds}, logits
 

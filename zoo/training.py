@@ -21,12 +21,13 @@ import tensorflow as tf
 
 from zoo import pipeline
 from zoo.config import Config
-from zoo.errors import RunError, UsageError
+from zoo.errors import RunError, UsageError, unknown_name
+from zoo.interrupts import Signals
 from zoo.learner import logits_function
 from zoo.run import Run, evaluate_split, say, say_figures
 from zoo.tasks import Task, get_task
 from zoo.text import TextEncoder, TextSettings
-from zoo.workdir import Workdir
+from zoo.workdir import Workdir, versions
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def train_and_evaluate(
             f"training runs on TensorFlow, not on KERAS_BACKEND={keras.backend.backend()}"
         )
     folder = Workdir(workdir)
-    with folder.claimed(config):
+    with Signals() as signals, folder.claimed(config):
         if (done := folder.metrics()) is not None:
             say(f"{folder.path} holds this very run, finished; its figures:")
             say_figures(done)
@@ -86,11 +87,15 @@ def train_and_evaluate(
         data = pipeline.encode(
             task, _path(data_dir), _text_settings(config, task), progress=sys.stderr.isatty()
         )
+        signals.stop()
         keras.utils.set_random_seed(config.seed)
         tf.config.experimental.enable_op_determinism()
-        run = Run(config, folder, data)
+        run = Run(config, folder, data, signals)
+        signals.stop()
         run.train()
-        return run.finish(data)
+        figures = run.finish(data)
+        signals.stop()
+        return figures
 
 
 def load_trained(workdir: str | os.PathLike[str]) -> Trained:
@@ -137,12 +142,11 @@ def evaluate(
     settings = _text_settings(trained.config, trained.task)
     data = pipeline.encode(trained.task, _path(data_dir), settings)
     if split not in data.splits:
-        raise UsageError(
-            f"--split={split} cannot work: {trained.task.name} has {', '.join(data.splits)}"
-        )
+        raise unknown_name("split", split, data.splits)
     if trained.encoder and trained.encoder.vocabulary != data.vocabulary:
         raise RunError(f"the data of {trained.task.name} have changed since the run")
-    return evaluate_split(logits_function(trained.model), data.splits[split], split)[0]
+    figures, _ = evaluate_split(logits_function(trained.model), data.splits[split], split)
+    return figures | {"parameters": trained.model.count_params(), "versions": versions()}
 
 
 def _path(data_dir: str | os.PathLike[str] | None) -> Path | None:

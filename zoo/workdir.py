@@ -3,11 +3,11 @@
 import contextlib
 import csv
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,11 +19,23 @@ import tensorflow as tf
 import zoo
 from zoo.checkpoint import replacing
 from zoo.config import Config
-from zoo.errors import RunError, UsageError
+from zoo.errors import RunError, UsageError, reason
 
 _SCALAR = tf.compat.v1.SummaryMetadata(
     plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"),
     data_class="DATA_CLASS_SCALAR",
+)
+# Names under which a run writes, and replaces what was there.
+_OWN_FILES = (
+    "config.json",
+    "vocabulary.txt",
+    "model.keras",
+    "metrics.json",
+    "log.csv",
+    "checkpoints",
+    "learning_curve.png",
+    "confusion_matrix.png",
+    "reliability.png",
 )
 
 
@@ -35,7 +47,9 @@ class Workdir:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        if not os.fspath(path):
+            raise UsageError("--workdir= cannot work: it must name a folder")
+        self.path = Path(path).expanduser()
         self.model = self.path / "model.keras"
         self.checkpoints = self.path / "checkpoints"
         self._lock = self.path / ".lock"
@@ -48,7 +62,8 @@ class Workdir:
         """Keeps the folder for one run of `config`, before any time is spent on it.
 
         Raises:
-            UsageError: if the folder is of a run of another configuration.
+            UsageError: if the folder is of a run of another configuration, or holds files of the
+                names that a run writes but is no run's.
             RunError: if it cannot be written to, or if another process is at work in it.
         """
         made = not self.path.exists()
@@ -57,12 +72,27 @@ class Workdir:
                 # A run that never came to a state worth keeping stands in no one's way.
                 if self._metrics.exists() or any(self.checkpoints.glob("ckpt-*")):
                     self._compare(config)
+                else:
+                    self._check_ownership()
                 yield
             finally:
                 if made and not self._config.exists():  # nothing has begun here
                     with contextlib.suppress(OSError):
                         self._lock.unlink()
                         self.path.rmdir()
+
+    def _check_ownership(self) -> None:
+        try:
+            if {"config", "fingerprint", "versions"} <= set(self._read_json(self._config)):
+                return
+        except (RunError, TypeError):
+            pass
+        taken = [name for name in _OWN_FILES if (self.path / name).exists()]
+        if taken:
+            raise UsageError(
+                f"{self.path} is no run's folder, and its {', '.join(taken)} would be lost: give "
+                "another --workdir, a new or empty folder"
+            )
 
     def _compare(self, config: Config) -> None:
         differences = self.config().differences(config)
@@ -90,7 +120,12 @@ class Workdir:
         """Writes down what this run is of."""
         with replacing(self._vocabulary) as beside:
             beside.write_text("".join(f"{word}\n" for word in vocabulary), "utf-8")
-        content = {"config": config.to_json(), "fingerprint": fingerprint, "versions": versions()}
+        content = {
+            "config": config.to_json(),
+            "fingerprint": fingerprint,
+            "vocabulary_sha256": _digest(self._vocabulary),
+            "versions": versions(),
+        }
         self._write_json(self._config, content)
 
     def resume(self, config: Config, fingerprint: str) -> None:
@@ -114,7 +149,10 @@ class Workdir:
         try:
             return keras.models.load_model(self.model, compile=False)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise RunError(f"{self.model} cannot be read: {error}") from error
+            raise RunError(
+                f"{self.model} cannot be read, being damaged or cut short: {reason(error)}; "
+                "train in another --workdir"
+            ) from error
 
     def config(self) -> Config:
         """The configuration of the run."""
@@ -124,7 +162,13 @@ class Workdir:
             raise RunError(f"{self._config} is not of this version: {error}") from error
 
     def vocabulary(self) -> tuple[str, ...]:
-        """The tokens of the run by id, the first one having the id 2."""
+        """The tokens of the run by id, the first one having the id 2.
+
+        Raises:
+            RunError: if the file is not the one that the run wrote.
+        """
+        if self._read_json(self._config).get("vocabulary_sha256") != _digest(self._vocabulary):
+            raise RunError(f"{self._vocabulary} has changed since the run began")
         return tuple(self._vocabulary.read_text("utf-8").split("\n")[:-1])
 
     def metrics(self) -> dict[str, Any] | None:
@@ -153,23 +197,24 @@ class Workdir:
 
     def _write_json(self, path: Path, content: Mapping[str, Any]) -> None:
         with replacing(path) as beside:
-            beside.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+            beside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
 
 
 class EventLog:
     """A run's figures for TensorBoard, made anew from its history when it goes on.
 
     Args:
-        folder: where the event files go; what is there is removed.
+        folder: where the event files go; those that are there are removed.
         history: the epochs so far.
     """
 
     def __init__(self, folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
         try:
-            shutil.rmtree(folder, ignore_errors=True)
+            for old in folder.glob("events.out.tfevents.*"):
+                old.unlink()
             self._writer = tf.summary.create_file_writer(str(folder))
         except (OSError, tf.errors.OpError) as error:
-            raise RunError(f"cannot write to {folder}: {error}") from error
+            raise RunError(f"cannot write to {folder}: {reason(error)}") from error
         self._folder = folder
         for row in history:
             self.write(row)
@@ -184,11 +229,15 @@ class EventLog:
                         tf.summary.write(name, float(value), metadata=_SCALAR)
             self._writer.flush()
         except tf.errors.OpError as error:
-            raise RunError(f"cannot write to {self._folder}: {error.message}") from error
+            raise RunError(f"cannot write to {self._folder}: {reason(error)}") from error
 
     def close(self) -> None:
         """Ends the event file."""
         self._writer.close()
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def versions() -> dict[str, str]:

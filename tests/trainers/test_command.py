@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROGRAM = '''"""Does what --act says."""
 
+import contextlib
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -66,6 +68,10 @@ def main(argv):
         case "pour":
             while True:
                 print("line")
+        case "swallow":
+            with command.quiet(), contextlib.suppress(SystemExit):
+                os.kill(os.getpid(), signal.SIGTERM)
+            print("went on")
         case "noise":
             with command.quiet():
                 os.write(2, b"noise")
@@ -120,14 +126,28 @@ def test_flags_become_fields(end):
 def test_a_flag_takes_its_alternatives_place(end):
     assert "size=0, rows=4" in end("--rows=4")[1]
     assert "size=2, rows=4" in end("--rows=4", "--size=2")[1]
+    assert "size=3, rows=0" in end("--rows=0")[1]
 
 
 def test_flags_come_from_a_file_too(end, tmp_path):
     (tmp_path / "flags").write_text("--size=11\n# a remark\n--noloud\n")
     assert "size=11" in end(f"--flagfile={tmp_path / 'flags'}")[1]
-    code, _, err = end("--flagfile=/no/such/file")
-    assert code == 2
-    assert len(err.splitlines()) == 1
+    (tmp_path / "binary").write_bytes(bytes(range(128, 256)))
+    for file in ("/no/such/file", tmp_path / "binary"):
+        code, _, err = end(f"--flagfile={file}")
+        assert code == 2
+        assert len(err.splitlines()) == 1
+
+
+def test_a_backend_that_is_none_is_one_line(end):
+    code, out, err = end(KERAS_BACKEND="tensorfow")
+    hint = "did you mean 'tensorflow'? Known: jax, tensorflow, torch"
+    assert (code, out, err) == (2, "", f"program.py: unknown KERAS_BACKEND 'tensorfow': {hint}\n")
+
+
+def test_a_signal_that_an_import_swallows_is_heeded(end):
+    code, out, err = end("--act=swallow")
+    assert (code, out, err) == (143, "", "")
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h", "-help", "--helpshort"])

@@ -56,5 +56,5 @@ def test_the_figures_are_those_of_the_run(finished):
 def test_a_split_that_is_not_is_one_line(finished):
     result = evaluate(finished[0], "--split=tset")
     assert (result.returncode, result.stdout) == (2, "")
-    assert "--split=tset cannot work" in result.stderr
+    assert "unknown split 'tset': did you mean 'test'" in result.stderr
     assert result.stderr.count("\n") == 1

@@ -55,3 +55,21 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(
             f"argument `{name}` must be one of {', '.join(map(repr, choices))}, not {value!r}"
         )
+
+
+def as_integers(name: str, value: Any) -> tuple[int, ...] | None:
+    """A whole number, or a list or tuple of some, as a tuple; `None` stays `None`.
+
+    Raises:
+        ValueError: if it is anything else.
+
+    Example:
+        >>> as_integers("attention_axes", 1), as_integers("attention_axes", [1, 2])
+        ((1,), (1, 2))
+    """
+    if value is None:
+        return None
+    values = value if isinstance(value, list | tuple) else (value,)
+    if not all(isinstance(single, numbers.Integral) for single in values):
+        raise ValueError(f"argument `{name}` must be an int or a list of them, not {value!r}")
+    return tuple(map(int, values))

@@ -1,7 +1,6 @@
 """Multi-head attention: projections around `scaled_dot_product_attention`."""
 
 import math
-import numbers
 import string
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from keras import ops
 # Keras makes it public nowhere.
 from keras.src.backend import set_keras_mask
 
-from zoo.layers.arguments import check_positive, check_rate
+from zoo.layers.arguments import as_integers, check_positive, check_rate
 from zoo.layers.attention_masks import both, full_rank, side_mask, step_mask
 from zoo.layers.dot_product import attend, einsum_equations
 
@@ -118,10 +117,10 @@ class MultiHeadAttention(keras.layers.Layer):
         self.dropout = dropout
         self.use_bias = use_bias
         # Not `output_shape`: Keras's models ask a layer's for something else.
-        self._output_sizes = _as_tuple("output_shape", output_shape)
+        self._output_sizes = as_integers("output_shape", output_shape)
         for size in self._output_sizes or ():
             check_positive("output_shape", size)
-        self._axes_given = _as_tuple("attention_axes", attention_axes)
+        self._axes_given = as_integers("attention_axes", attention_axes)
         self.sliding_window = sliding_window
         self.flash_attention = flash_attention
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -382,15 +381,6 @@ class MultiHeadAttention(keras.layers.Layer):
             "seed": self.seed,
         }
         return {**super().get_config(), **own}
-
-
-def _as_tuple(name: str, value: int | Sequence[int] | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    sizes = value if isinstance(value, list | tuple) else (value,)
-    if not all(isinstance(size, numbers.Integral) for size in sizes):
-        raise ValueError(f"Invalid `{name}`: it must be an int, a list or a tuple, not {value!r}")
-    return tuple(map(int, sizes))
 
 
 def _copy(initializer: Any) -> Any:

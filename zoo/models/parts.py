@@ -92,7 +92,9 @@ def resolve_size(size: str, sizes: Sizes) -> dict[str, int]:
     """
     name, *changes = str(size).split(",")
     if name not in sizes:
-        raise ValueError(f"size {name!r} is unknown: it is one of {', '.join(sizes)}")
+        near = difflib.get_close_matches(name, sizes, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"size {name!r} is unknown: {hint}it is one of {', '.join(sizes)}")
     chosen, given = dict(sizes[name]), set()
     for change in changes:
         key, _, value = change.partition("=")
