@@ -3,11 +3,18 @@
 import sys
 from pathlib import Path
 
-import tensorflow as tf
-
+if len(sys.argv) != 2:
+    print("serve_example.py: give one folder, such as saved_models/NAME", file=sys.stderr)
+    sys.exit(2)
 folder = Path(sys.argv[1])
 if not (folder / "saved_model.pb").exists():  # a name without a version: the highest one
-    folder = max((p for p in folder.iterdir() if p.name.isdecimal()), key=lambda p: int(p.name))
+    numbers = [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
+    folder = folder / str(max(numbers, default=""))
+if not (folder / "saved_model.pb").exists():
+    sys.exit(f"serve_example.py: {sys.argv[1]} holds no SavedModel: give saved_models/NAME")
+
+import tensorflow as tf  # noqa: E402 - it takes seconds, and has things to say
+
 serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
 
 sentences = [

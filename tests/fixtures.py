@@ -1,8 +1,12 @@
 """Small TFDS data sets on disk, as the tests of the data side need them."""
 
+import contextlib
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow_datasets as tfds
 
 from zoo.prepared import records_dir
@@ -72,3 +76,23 @@ def write_records(
     folder = records_dir(task, data_dir)
     assert (folder / "dataset_info.json").is_file()
     return folder
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """A file system in memory over a folder, for a disk that is really full or read-only."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"this test has to mount a file system: {error}")
+    try:
+        yield
+    finally:  # lazily: arrays may still be mapped
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def make_read_only(folder: Path) -> None:
+    """Makes a mounted folder one that even root cannot write to."""
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)

@@ -82,7 +82,7 @@ def test_a_named_pipe_is_written_to_and_stays(tmp_path):
 
 
 def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(RunError, match="cannot write .*: Is a directory"):
+    with pytest.raises(RunError, match=r"cannot write .*: Is a directory"):
         replace(tmp_path, lambda: None)
 
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import stat
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,15 @@ import tensorflow as tf
 from zoo import export as export_module
 from zoo.config import Config
 from zoo.errors import RunError, UsageError
-from zoo.export import Servable, export, load_servable, predict, versions
+from zoo.export import (
+    Servable,
+    export,
+    lines_as_they_come,
+    load_servable,
+    predict,
+    versions,
+)
+from zoo.layers import LSTM
 from zoo.models import MODELS, FeatureInputs, TokenInputs
 from zoo.tasks import get_task
 from zoo.text import TextEncoder, TextSettings
@@ -64,7 +74,10 @@ def make_trained(family="bilstm", **changes):
         task=get_task("movie_reviews/imdb"),
         model=model,
         encoder=encoder,
-        metrics={"validation": {"accuracy": 0.5}, "test": {"accuracy": 0.5}, "parameters": 7},
+        metrics={
+            "validation": {"accuracy": 0.5, "versions": {"tensorflow": "2.3.5"}},
+            "test": {"accuracy": 0.5, "versions": {"tensorflow": "2.3.5"}},
+        },
     )
 
 
@@ -187,6 +200,30 @@ def test_the_example_of_the_readme_runs(bilstm, tmp_path):
     assert {line.split()[0] for line in lines} <= {"negative", "positive"}
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "give one folder"),
+        (["a", "b"], 2, "give one folder"),
+        (["missing"], 1, "missing holds no SavedModel"),
+        (["empty"], 1, "empty holds no SavedModel"),
+        (["other"], 1, "other holds no SavedModel"),
+        (["other/file"], 1, "other/file holds no SavedModel"),
+    ],
+)
+def test_the_example_of_the_readme_says_what_it_lacks(tmp_path, arguments, code, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other" / "1").mkdir(parents=True)
+    (tmp_path / "other" / "file").write_text("")
+    script = Path(__file__).parents[1] / "saved_models" / "serve_example.py"
+    done = subprocess.run(
+        [sys.executable, script, *arguments], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("family", ["bilstm", "transformer"])
 def test_features_and_lengths(family, tmp_path):
     keras.utils.set_random_seed(3)
@@ -205,6 +242,28 @@ def test_features_and_lengths(family, tmp_path):
         assert np.isfinite(empty["probabilities"]).all()
 
 
+@pytest.mark.parametrize("family", ["lstm", "bilstm"])
+def test_an_export_holds_no_op_that_needs_a_gpu(family, monkeypatch):
+    calls = []
+
+    def record(*_, **__):
+        calls.append(family)
+        raise NotImplementedError
+
+    monkeypatch.setattr("zoo.layers.lstm.backend_lstm", record)
+    # Without a mask, which would keep cuDNN away by itself; one model within another.
+    layer = LSTM(3) if family == "lstm" else keras.layers.Bidirectional(LSTM(3))
+    inner = keras.Sequential([keras.Input((None, 5)), layer, keras.layers.Dense(2)])
+    features = keras.Input((None, 5), name="features")
+    lengths = keras.Input((), dtype="int32", name="lengths")
+    model = keras.Model({"features": features, "lengths": lengths}, inner(features))
+    model({"features": tf.zeros((2, 7, 5)), "lengths": tf.constant([7, 3])})
+    assert calls
+    calls.clear()
+    Servable(model, None, ("one", "two")).serve.get_concrete_function()
+    assert not calls
+
+
 def test_versions_count_up(bilstm, tmp_path):
     assert [export(bilstm, "tiny", tmp_path).name for _ in range(2)] == ["1", "2"]
     (tmp_path / "tiny" / "10").mkdir()
@@ -218,9 +277,37 @@ def test_card_says_where_it_comes_from(exported, trained):
     assert card["task"] == "movie_reviews/imdb"
     assert card["model"] == trained.config.model
     assert card["classes"] == ["negative", "positive"]
-    assert card["metrics"]["test"] == {"accuracy": 0.5}
+    assert card["inputs"] == {"text": "string[B]"}
+    assert card["tokens"] == {"unit": "word", "max_length": 13}
+    assert card["data"] == {
+        "tfds_name": "movie_reviews/imdb",
+        "version": trained.task.version,
+        "splits": trained.task.splits,
+        "card": "datasets/movie_reviews/README.md",
+    }
+    assert card["versions"] == {"tensorflow": "2.3.5"}  # of then, not of now
+    assert card["metrics"]["test"] == trained.metrics["test"]
     vocabulary = (exported / "assets.extra" / "vocabulary.txt").read_text("utf-8")
     assert tuple(vocabulary.split()) == WORDS
+
+
+def test_a_version_can_be_read_by_a_server_that_is_someone_else(exported):
+    assert stat.S_IMODE(exported.stat().st_mode) == 0o755
+
+
+def test_a_model_on_features_has_its_card_and_is_refused_texts(tmp_path):
+    trained = replace(make_trained(), model=MODELS["lstm"](FeatureInputs(5), 2), encoder=None)
+    folder = export(trained, "tracks", tmp_path)
+    card = json.loads((folder / "assets.extra" / "card.json").read_text("utf-8"))
+    assert card["inputs"] == {"features": "float32[B, T, D]", "lengths": "int32[B], in steps"}
+    assert card["tokens"] is None
+    assert not (folder / "assets.extra" / "vocabulary.txt").exists()
+    signatures = tf.saved_model.load(str(folder)).signatures
+    steps = {"features": tf.zeros((2, 7, 5)), "lengths": tf.constant([7, 3])}
+    assert signatures["serving_default"](**steps)["label"].shape == (2,)
+    assert signatures["logits"](**steps)["logits"].shape == (2, 2)
+    with pytest.raises(RunError, match="takes features, not texts"):
+        load_servable(tmp_path / "tracks")
 
 
 @pytest.mark.parametrize("name", ["../../etc", "a/b", "", ".hidden", "a b"])
@@ -236,8 +323,33 @@ def test_full_disk_leaves_nothing_behind(bilstm, tmp_path, monkeypatch):
 
     monkeypatch.setattr(export_module, "_write_card", full)
     with pytest.raises(RunError, match="No space left on device"):
+        export(bilstm, "tiny", tmp_path / "saved" / "models")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "tiny").mkdir()
+    with pytest.raises(RunError, match="No space left on device"):
         export(bilstm, "tiny", tmp_path)
-    assert not list((tmp_path / "tiny").iterdir())
+    assert list(tmp_path.rglob("*")) == [tmp_path / "tiny"]  # it was there before
+
+
+def test_an_error_is_told_without_tensorflows_own_names(bilstm, tmp_path, monkeypatch):
+    message = (
+        "{{function_node __wrapped__SaveV2_dtypes_7_device_/job:localhost/device:CPU:0}} "
+        "a/variables.data; No space left on device [Op:SaveV2]"
+    )
+
+    def full(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, message)
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    with pytest.raises(RunError, match=r"tiny: a/variables\.data; No space left on device"):
+        export(bilstm, "tiny", tmp_path)
+
+
+def test_another_backend_is_refused(bilstm, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(UsageError, match="export runs on TensorFlow, not on KERAS_BACKEND=jax"):
+        export(bilstm, "tiny", tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_unwritable_folder_is_one_line(bilstm, tmp_path):
@@ -253,7 +365,7 @@ def test_interruption_leaves_nothing_behind(bilstm, tmp_path, monkeypatch):
     monkeypatch.setattr(export_module, "_write_card", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export(bilstm, "tiny", tmp_path)
-    assert not list((tmp_path / "tiny").iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_version_that_appears_meanwhile_is_not_overwritten(bilstm, tmp_path, monkeypatch):
@@ -289,9 +401,24 @@ def test_predictions_stream(bilstm, tmp_path):
     assert sum(first.probabilities.values()) == pytest.approx(1)
     assert list(predict(model, [])) == []
     assert [p.text for p in predict(model, TEXTS, 4)] == TEXTS
-    assert len(list(predict(model, ["\ud800", "\udcff"]))) == 2
+    # What is no text comes back as the model saw it.
+    assert [p.text for p in predict(model, ["a\udcff", "\ud800"])] == ["a\ufffd", "\ufffd" * 3]
     with pytest.raises(UsageError, match="batch_size=0 cannot work"):
         next(predict(model, ["x"], 0))
+
+
+def test_what_is_there_to_read_is_read_together():
+    source, target = os.pipe()
+    with open(source, "rb") as stream:
+        found = lines_as_they_come(stream)
+        os.write(target, b"a\nb\rb\r\n\xffc")
+        assert next(found) == ["a", "b\rb"]
+        os.write(target, b"\n\n")
+        assert next(found) == ["\ufffdc", ""]
+        os.write(target, b"d" * 50_000)
+        threading.Timer(0.1, lambda: (os.write(target, b"e\nf"), os.close(target))).start()
+        assert next(found) == ["d" * 50_000 + "e"]
+        assert list(found) == [["f"]]
 
 
 def test_a_folder_that_is_no_saved_model_is_refused(tmp_path):
@@ -303,6 +430,34 @@ def test_a_folder_that_is_no_saved_model_is_refused(tmp_path):
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"no protobuf")
     with pytest.raises(RunError, match="is damaged"):
         load_servable(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 0.5, 0.999])
+def test_a_saved_model_that_is_half_copied_is_one_line(bilstm, tmp_path, kept):
+    folder = export(bilstm, "tiny", tmp_path)
+    file = folder / "variables" / "variables.data-00000-of-00001"
+    os.truncate(file, int(file.stat().st_size * kept))
+    with pytest.raises(RunError, match=r"the SavedModel in .*tiny/1 is damaged: ."):
+        load_servable(folder)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (IndexError("list index out of range"), "list index out of range"),
+        (KeyError(5), "5"),
+        (RuntimeError("first line\nsecond line"), "first line"),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+def test_whatever_a_damaged_graph_raises_is_one_line(bilstm, tmp_path, monkeypatch, error, message):
+    def load(_):
+        raise error
+
+    folder = export(bilstm, "tiny", tmp_path)
+    monkeypatch.setattr(tf.saved_model, "load", load)
+    with pytest.raises(RunError, match=rf"tiny/1 is damaged: {message}$"):
+        load_servable(folder)
 
 
 def test_a_foreign_saved_model_is_refused(tmp_path):

@@ -3,14 +3,21 @@
 import dataclasses
 import errno
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.fixtures import example, write_records
+from tests.fixtures import example, make_read_only, mounted, write_records
 from zoo import pipeline, text
 from zoo.errors import RunError
 from zoo.pipeline import Split, batch_plan, batches, encode, in_order_plan, padding_share
@@ -131,24 +138,77 @@ def test_other_units(unit, data_dir):
     assert data.splits["train"].lengths.max() == 5
 
 
-def test_the_fingerprint_changes_with_settings_rules_and_data(data_dir, monkeypatch):
+def test_the_folder_changes_with_settings_rules_and_data(data_dir, monkeypatch):
     builder = pipeline.open_records(TASK, data_dir)
 
-    def fingerprint(task=TASK, **changes):
-        return pipeline._fingerprint(task, builder, dataclasses.replace(SETTINGS, **changes))
+    def name(task=TASK, **changes):
+        settings = dataclasses.replace(SETTINGS, **changes)
+        return pipeline._cache_dir(task, data_dir, builder, settings).name
 
-    seen = [fingerprint(), fingerprint(max_length=13), fingerprint(unit="character")]
-    seen += [fingerprint(vocabulary_size=10), fingerprint(dataclasses.replace(TASK, version="2"))]
+    seen = [name(), name(max_length=13), name(unit="character")]
+    seen += [name(vocabulary_size=10), name(dataclasses.replace(TASK, version="2"))]
     monkeypatch.setattr(pipeline, "RULES_VERSION", text.RULES_VERSION + 1)
-    seen.append(fingerprint())
+    seen.append(name())
     monkeypatch.undo()
-    assert fingerprint() == seen[0]
+    assert name() == seen[0]
     record = next(data_dir.glob("movie_reviews/*/*/*train.tfrecord*"))
     data = bytearray(record.read_bytes())
     data[len(data) // 2] ^= 1
     record.write_bytes(data)
-    seen.append(fingerprint())
+    seen.append(name())
     assert len(set(seen)) == len(seen)
+
+
+def test_the_fingerprint_changes_with_settings_and_rules(data_dir, monkeypatch):
+    seen = [run(data_dir).fingerprint, run(data_dir, max_length=13).fingerprint]
+    monkeypatch.setattr(pipeline, "RULES_VERSION", text.RULES_VERSION + 1)
+    seen.append(run(data_dir).fingerprint)
+    assert len(set(seen)) == len(seen)
+
+
+def rewrite(record, serialised):
+    """Writes an example of a file of records anew, by a function of its protocol buffer."""
+    examples = [
+        tf.train.Example.FromString(raw)
+        for raw in tf.data.TFRecordDataset(str(record)).as_numpy_iterator()
+    ]
+    with tf.io.TFRecordWriter(str(record)) as writer:
+        for each in examples:
+            writer.write(serialised(each))
+
+
+def in_order(backwards):
+    """A function that writes an example's features by name, forwards or backwards."""
+
+    def serialised(example):
+        features = sorted(example.features.feature.items(), reverse=backwards)
+        parts = [tf.train.Features(feature={k: v}).SerializeToString() for k, v in features]
+        content, size = b"".join(parts), b""
+        number = len(content)
+        while number > 0x7F:
+            size, number = size + bytes([number & 0x7F | 0x80]), number >> 7
+        return b"\x0a" + size + bytes([number]) + content
+
+    return serialised
+
+
+def other_label(example):
+    labels = example.features.feature["label"].int64_list.value
+    labels[0] = 1 - labels[0]
+    return example.SerializeToString()
+
+
+@pytest.mark.parametrize(("serialised", "same"), [(in_order(True), True), (other_label, False)])
+def test_the_fingerprint_is_of_the_content(serialised, same, data_dir):
+    record = next(data_dir.glob("movie_reviews/*/*/*train.tfrecord*"))
+    rewrite(record, in_order(False))
+    before = run(data_dir)
+    written = record.read_bytes()
+    rewrite(record, serialised)
+    assert record.read_bytes() != written
+    after = run(data_dir)
+    assert after.folder != before.folder
+    assert (after.fingerprint == before.fingerprint) == same
 
 
 def one_line(caught):
@@ -170,7 +230,9 @@ def test_damaged_ids(name, damage, encoded, tmp_path):
     with pytest.raises(RunError, match="damaged") as caught:
         run(tmp_path)
     assert str(encoded) in one_line(caught)
-    assert "prepare.py --task=movie_reviews/rotten_tomatoes" in str(caught.value)
+    assert f"prepare.py --task=movie_reviews/rotten_tomatoes --data_dir={tmp_path}" in str(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"files": 3}', '{"files": {}}', "null"])
@@ -194,6 +256,8 @@ def test_damaged_records(damage, data_dir):
     with pytest.raises(RunError, match="delete that folder") as caught:
         run(data_dir)
     assert str(record.parent) in one_line(caught)
+    assert str(caught.value).endswith(f"--task={TASK.name} --data_dir={data_dir}")
+    assert not any(part in str(caught.value) for part in ("{{", "}}", "[Op:", "name:"))
     assert not unfinished(data_dir)
 
 
@@ -203,11 +267,12 @@ def test_what_is_not_prepared(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_label_that_is_no_class(data_dir):
-    task = dataclasses.replace(TASK, classes=("only",))
-    with pytest.raises(RunError, match="labels beyond its 1 classes"):
-        encode(task, data_dir, SETTINGS, progress=False)
-    assert not unfinished(data_dir)
+def test_a_label_that_is_no_class(tmp_path):
+    withheld = [(0, {"text": "a film", "label": -1})]
+    write_records(TASK, tmp_path, examples=dict.fromkeys(("train", "validation", "test"), withheld))
+    with pytest.raises(RunError, match=r"labels beyond its 2 classes.*--data_dir="):
+        run(tmp_path)
+    assert not unfinished(tmp_path)
 
 
 def test_an_empty_split(data_dir):
@@ -223,7 +288,7 @@ def test_a_full_disk_leaves_nothing(data_dir, monkeypatch):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(pipeline, "_save", full)
     with pytest.raises(RunError, match=r"cannot write ids.*No space left") as caught:
         run(data_dir)
     one_line(caught)
@@ -233,6 +298,35 @@ def test_a_full_disk_leaves_nothing(data_dir, monkeypatch):
     assert len(run(data_dir).splits["train"]) == 6
 
 
+def test_a_disk_that_is_really_full(tmp_path):
+    rows = [(row, {"text": "film " * 200, "label": 0}) for row in range(600)]
+    few = rows[:2]
+    write_records(TASK, tmp_path / "data", examples={"train": rows, "validation": few, "test": few})
+    with mounted(tmp_path / "data" / "encoded", "size=300k"):
+        with pytest.raises(RunError, match=r"cannot write ids.*No space left") as caught:
+            run(tmp_path / "data", max_length=200)
+        one_line(caught)
+        assert not list((tmp_path / "data").rglob("*.npy"))
+        assert not unfinished(tmp_path / "data")
+
+
+def test_a_folder_that_cannot_be_written_to(six_rows, tmp_path):
+    with mounted(tmp_path, "size=4m"):
+        shutil.copytree(six_rows, tmp_path, dirs_exist_ok=True)
+        make_read_only(tmp_path)
+        assert len(run(tmp_path).splits["train"]) == 6  # whose ids are there
+        with pytest.raises(RunError, match=r"cannot write ids.*Read-only file system") as caught:
+            run(tmp_path, max_length=13)
+        one_line(caught)
+
+
+def test_arrays_are_saved_as_numpy_saves_them(tmp_path):
+    for array in (np.arange(5, dtype="int32"), np.ones((4, 3), "float32"), np.zeros(0, "int64")):
+        pipeline._save(tmp_path / "ours.npy", array)
+        np.save(tmp_path / "theirs.npy", array)
+        assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
+
+
 def test_a_file_in_the_way_of_the_ids(data_dir):
     (data_dir / "encoded").write_text("a file")
     with pytest.raises(RunError, match="cannot write ids") as caught:
@@ -240,18 +334,56 @@ def test_a_file_in_the_way_of_the_ids(data_dir):
     one_line(caught)
 
 
-def test_who_was_slower_takes_what_is_there(data_dir, monkeypatch):
-    """Two runs encode at once: the one that ends second uses the ids of the first."""
-    write = pipeline._write
+def test_of_two_at_once_the_second_takes_what_the_first_made(data_dir, monkeypatch):
+    write, writing, times = pipeline._write, threading.Event(), []
 
-    def overtaken(*what):
+    def slowly(*what):
+        times.append(1)
+        writing.set()
+        other.join(1)  # the other one cannot end: it waits
+        assert other.is_alive()
         write(*what)
-        monkeypatch.undo()
-        run(data_dir)
 
-    monkeypatch.setattr(pipeline, "_write", overtaken)
-    assert len(run(data_dir).splits["train"]) == 6
-    assert not unfinished(data_dir)
+    monkeypatch.setattr(pipeline, "_write", slowly)
+    found = []
+    other = threading.Thread(target=lambda: (writing.wait(), found.append(run(data_dir))))
+    other.start()
+    data = run(data_dir)
+    other.join()
+    assert times == [1]
+    assert found[0].fingerprint == data.fingerprint
+    assert sorted(os.listdir(data.folder.parent)) == [data.folder.name]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests import test_pipeline as test
+
+save = test.pipeline._save
+def killed(path, array):
+    save(path, array)
+    os.kill(os.getpid(), signal.SIGKILL)
+test.pipeline._save = killed
+test.run(Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_what_a_killed_run_left_is_swept_by_the_next(data_dir):
+    root = Path(__file__).parents[1]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(data_dir)],
+        env=os.environ | {"PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": "-1"},
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(unfinished(data_dir)) == 1
+    data = run(data_dir, max_length=13)  # other settings sweep as well
+    assert len(data.splits["train"]) == 6
+    assert sorted(os.listdir(data.folder.parent)) == [data.folder.name]
 
 
 @pytest.fixture(scope="module")
@@ -373,8 +505,7 @@ def test_little_is_padding_at_lengths_like_those_of_reviews(batch_tokens, max_le
 
 
 def test_the_manifest_says_what_was_written(prepared):
-    folder, data = prepared
-    path = pipeline.cache_dir(TASK, folder, data.fingerprint) / "manifest.json"
-    manifest = json.loads(path.read_text())
+    _, data = prepared
+    manifest = json.loads((data.folder / "manifest.json").read_text())
     assert manifest["settings"] == dataclasses.asdict(SETTINGS)
     assert manifest["task"]["name"] == TASK.name

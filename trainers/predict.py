@@ -12,12 +12,14 @@ import contextlib
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import command
 from absl import flags
+
+from zoo.errors import RunError, UsageError
 
 _MODEL = flags.DEFINE_string(
     "model", None, "saved_models/NAME, for the highest version, or one version", required=True
@@ -25,33 +27,31 @@ _MODEL = flags.DEFINE_string(
 _INPUT = flags.DEFINE_string("input", None, "file of one text a line; left out: arguments or stdin")
 _OUTPUT = flags.DEFINE_string("output", None, "file to write; left out: standard output")
 _FORMAT = flags.DEFINE_enum("format", "text", ["text", "jsonl", "csv"], "what is written")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "texts classified together", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "most texts classified together", 1, 65_536)
+
+# All that someone's reader may take for the end of a line.
+_ESCAPED = str.maketrans({c: repr(c)[1:-1] for c in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"})
 
 
-def lines(stream: IO[str]) -> Iterator[str]:
-    """One text a line, without its end; read as it comes."""
-    yield from (line.rstrip("\r\n") for line in iter(stream.readline, ""))
+def _open(place: Any, stream: Any, name: str, mode: str, **how: Any) -> Any:
+    if not place and stream is None:
+        raise RunError(f"standard {name} is closed: give --{name}=FILE")
+    return open(place or stream.fileno(), mode, closefd=bool(place), **how)
 
 
-def _open(place: Any, mode: str) -> IO[str]:
-    # Bytes that are not UTF-8 pass through as they are: the model knows what to do with them.
-    own = not isinstance(place, int)
-    return open(place, mode, encoding="utf-8", errors="surrogateescape", newline="", closefd=own)
-
-
-def write(predictions: Iterable[Any], classes: tuple[str, ...], stream: IO[str]) -> None:
+def write(predictions: Iterable[Any], classes: tuple[str, ...], stream: Any) -> None:
     """Writes each prediction at once, so that a pipe's reader need not wait."""
-    table = csv.writer(stream, lineterminator="\n")
+    table = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     if _FORMAT.value == "csv":
         table.writerow(["text", "label", *classes])
     for found in predictions:
-        probabilities = found.probabilities
+        text, label, probabilities = found.text, found.label, found.probabilities
         if _FORMAT.value == "csv":
-            table.writerow([found.text, found.label, *probabilities.values()])
+            table.writerow([text, label, *probabilities.values()])
         elif _FORMAT.value == "jsonl":
             print(json.dumps(vars(found), ensure_ascii=False), file=stream)
         else:
-            print(f"{found.label}\t{probabilities[found.label]:.4f}\t{found.text}", file=stream)
+            print(f"{label}\t{probabilities[label]:.4f}\t{text.translate(_ESCAPED)}", file=stream)
         stream.flush()
 
 
@@ -59,19 +59,21 @@ def main(argv: list[str]) -> None:
     """Texts in, one line each out."""
     with command.quiet():
         from zoo.checkpoint import replacing
-        from zoo.errors import UsageError
-        from zoo.export import load_servable, predict
+        from zoo.export import lines_as_they_come, load_servable, predict
 
     if argv[1:] and _INPUT.value:
         raise UsageError(f"give texts or --input={_INPUT.value}, not both")
     with contextlib.ExitStack() as files:
-        source = files.enter_context(_open(_INPUT.value or sys.stdin.fileno(), "r"))
+        batches: Iterable[list[str]] = [argv[1:]]
+        if not argv[1:]:
+            source = files.enter_context(_open(_INPUT.value, sys.stdin, "input", "rb"))
+            batches = lines_as_they_come(source)
         model = load_servable(_MODEL.value)
         place = files.enter_context(replacing(Path(_OUTPUT.value))) if _OUTPUT.value else None
-        target = files.enter_context(_open(place or sys.stdout.fileno(), "w"))
-        # Who types wants an answer to each line.
-        batch_size = 1 if source.isatty() else _BATCH_SIZE.value
-        write(predict(model, argv[1:] or lines(source), batch_size), model.classes, target)
+        how = {"encoding": "utf-8", "newline": ""}
+        target = files.enter_context(_open(place, sys.stdout, "output", "w", **how))
+        found = (answer for some in batches for answer in predict(model, some, _BATCH_SIZE.value))
+        write(found, model.classes, target)
 
 
 if __name__ == "__main__":

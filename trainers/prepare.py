@@ -50,13 +50,13 @@ def main(argv: list[str]) -> None:
     if task.kind == "text":
         unit: Any = config.unit
         settings = TextSettings(unit, config.vocabulary_size, config.max_length)
-    made = pipeline.prepare(task, data_dir, _DATASETS)
+    progress = sys.stderr.isatty()
+    made = pipeline.prepare(task, data_dir, _DATASETS, progress=progress)
     print(f"{task.name}: {'prepared' if made else 'already prepared'} in {data_dir}", flush=True)
     started = time.time()
-    data = pipeline.encode(task, data_dir, settings, progress=sys.stderr.isatty())
-    folder = pipeline.cache_dir(task, data_dir, data.fingerprint)
-    made = folder.stat().st_mtime > started
-    print(f"token ids {'encoded' if made else 'already encoded'} in {folder}")
+    data = pipeline.encode(task, data_dir, settings, progress=progress)
+    made = data.folder.stat().st_mtime > started
+    print(f"token ids {'encoded' if made else 'already encoded'} in {data.folder}")
     print("examples: " + ", ".join(f"{len(s):,} {name}" for name, s in data.splits.items()))
     if settings is not None:
         unknown = (data.splits["validation"].values == UNKNOWN_ID).mean()

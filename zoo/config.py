@@ -13,7 +13,6 @@ from typing import Any
 from zoo.errors import UsageError, unknown_name
 from zoo.tasks import TASKS, get_task
 
-
 # What TensorFlow counts steps and sizes in has 32 bits.
 _MOST = 2**31 - 1
 

@@ -4,6 +4,9 @@ import difflib
 import re
 from collections.abc import Iterable
 
+# What TensorFlow puts around a message: where in its graph it arose.
+_INTERNALS = re.compile(r"\{\{[^{}]*\}\}|\[Op:.*")
+
 
 class UsageError(ValueError):
     """A flag or argument has a value that cannot work; a command exits with code 2."""
@@ -21,14 +24,15 @@ def reason(error: Exception) -> str:
     """Why an operation failed, in one line and without TensorFlow's names of its own places.
 
     Example:
-        >>> reason(OSError(28, "No space left on device"))
-        'No space left on device'
-        >>> reason(ValueError("{{function_node __wrapped__SaveV2}} x/y; disk full [Op:SaveV2]"))
-        'x/y; disk full'
+        >>> reason(OSError(28, "No space left on device", "a/b"))
+        'No space left on device: a/b'
+        >>> reason(ValueError("{{function_node __wrapped__Next}} a damaged record [Op:Next] name:"))
+        'a damaged record'
     """
-    text = str(getattr(error, "strerror", None) or getattr(error, "message", None) or error)
-    text = re.sub(r"\{\{[^{}]*\}\}|\[Op:\w+\]", " ", text)
-    return " ".join(text.split())
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    lines = (_INTERNALS.sub("", line).strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)[:1_000]
 
 
 def unknown_name(kind: str, value: str, choices: Iterable[str]) -> UsageError:

@@ -5,6 +5,7 @@ it without this package. The text goes through `zoo.text.TextEncoder`, the code 
 training ids, so that serving cannot differ from training.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -15,11 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import tensorflow as tf
 
-from zoo.errors import RunError, UsageError
+from zoo.errors import RunError, UsageError, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,12 +41,17 @@ class Servable(tf.Module):
         model: from ids, or features and lengths, to `float32[B, C]` logits.
         encoder: strings to ids; `None` for a model on features.
         classes: C names.
+
+    The model's recurrent layers take no cuDNN from then on: its ops run on a GPU alone.
     """
 
     def __init__(
         self, model: "keras.Model", encoder: "TextEncoder | None", classes: tuple[str, ...]
     ) -> None:
         super().__init__()
+        for layer in _all_layers(model):
+            if hasattr(layer, "use_cudnn"):
+                layer.use_cudnn = False
         self._encoder = encoder
         # The variables, not the model: Keras's own objects would be saved with it, and asked for
         # when it is loaded.
@@ -81,6 +87,15 @@ class Servable(tf.Module):
         self.class_names = tf.function(lambda: tf.constant(names), input_signature=[])
 
 
+def _all_layers(layer: Any) -> Iterator[Any]:
+    """A layer or model, and all layers inside it, those that a wrapper holds among them."""
+    yield layer
+    wrapped = (getattr(layer, f"{which}layer", None) for which in ("", "forward_", "backward_"))
+    for inner in (*getattr(layer, "layers", ()), *wrapped):
+        if inner is not None:
+            yield from _all_layers(inner)
+
+
 def _at_least_one_step(features: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
     """A model's inputs; recurrent layers fail in the graph at length 0."""
     missing = tf.maximum(0, 1 - tf.shape(features)[1])
@@ -101,12 +116,17 @@ def export(trained: "Trained", name: str, export_dir: str | os.PathLike[str]) ->
         `export_dir/name/version`, the version one above the highest there.
 
     Raises:
-        UsageError: if the name is none.
+        UsageError: as `check_target`, or if Keras runs on another backend than TensorFlow.
         RunError: if it cannot be written.
     """
-    if not _NAME.fullmatch(name):
-        raise UsageError(f"name={name!r} cannot name a folder: use letters, digits, '-', '_', '.'")
-    folder = Path(export_dir) / name
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise UsageError(
+            f"export runs on TensorFlow, not on KERAS_BACKEND={keras.backend.backend()}"
+        )
+    folder = check_target(name, export_dir)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     beside = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,11 +139,39 @@ def export(trained: "Trained", name: str, export_dir: str | os.PathLike[str]) ->
         beside.chmod(0o755)
         return _publish(beside, folder)
     except (OSError, tf.errors.OpError) as error:
-        message = getattr(error, "message", None) or error
-        raise RunError(f"the SavedModel could not be written to {folder}: {message}") from error
+        message = f"the SavedModel could not be written to {folder}: {reason(error)}"
+        raise RunError(message) from error
     finally:
         if beside is not None:
             shutil.rmtree(beside, ignore_errors=True)
+        with contextlib.suppress(OSError):  # up to the first that holds something
+            for path in made:
+                path.rmdir()
+
+
+def check_target(name: str, export_dir: str | os.PathLike[str]) -> Path:
+    """The folder of a SavedModel's versions, checked before any work is done for it.
+
+    Args:
+        name: the SavedModel's name.
+        export_dir: folder of all SavedModels.
+
+    Returns:
+        `export_dir/name`, which need not exist.
+
+    Raises:
+        UsageError: if the name or the folder is none.
+        RunError: if the folder cannot be written to.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"name={name!r} cannot name a folder: use letters, digits, '-', '_', '.'")
+    if not os.fspath(export_dir):
+        raise UsageError("--export_dir= cannot work: it must name a folder")
+    folder = Path(export_dir).expanduser() / name
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise RunError(f"the SavedModel could not be written to {folder}: {nearest} is in the way")
+    return folder
 
 
 def versions(folder: Path) -> list[int]:
@@ -171,8 +219,8 @@ def _write_card(folder: Path, trained: "Trained", name: str) -> None:
         "tokens": {"unit": config.unit, "max_length": config.max_length} if text else None,
         "config": config.to_json(),
         "metrics": {split: figures[split] for split in ("validation", "test") if split in figures},
-        "parameters": figures.get("parameters"),
-        "versions": figures.get("versions"),
+        # Of then, when it was trained.
+        "versions": figures["validation"].get("versions"),
         "machine": figures.get("machine"),
     }
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")
@@ -186,7 +234,7 @@ class Prediction:
     """What a SavedModel says of one text.
 
     Args:
-        text: the text.
+        text: the text, with U+FFFD for what is not UTF-8: as the model saw it.
         label: the most probable class.
         probabilities: of every class, by name.
     """
@@ -231,8 +279,9 @@ def load_servable(path: str | os.PathLike[str]) -> Loaded:
         folder = folder / str(found[-1])
     try:
         loaded = tf.saved_model.load(str(folder))
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        raise RunError(f"the SavedModel in {folder} is damaged: {error}") from error
+    except Exception as error:  # there is no saying what a damaged file leads the reader to
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise RunError(f"the SavedModel in {folder} is damaged: {said}") from error
     signature = loaded.signatures.get(_SIGNATURE)
     if signature is None or not hasattr(loaded, "class_names"):
         raise RunError(f"the SavedModel in {folder} was not written by trainers/export.py")
@@ -260,11 +309,12 @@ def predict(servable: Loaded, texts: Iterable[str], batch_size: int = 64) -> Ite
         raise UsageError(f"batch_size={batch_size} cannot work: it must be at least 1")
     remaining = iter(texts)
     while batch := list(islice(remaining, batch_size)):
-        answers = servable.module.serve(tf.constant([_raw(text) for text in batch]))
-        rows = zip(batch, answers["label"].numpy(), answers["probabilities"].numpy(), strict=True)
+        raw = [_raw(text) for text in batch]
+        answers = servable.module.serve(tf.constant(raw))
+        rows = zip(raw, answers["label"].numpy(), answers["probabilities"].numpy(), strict=True)
         for text, label, probabilities in rows:
             by_name = dict(zip(servable.classes, probabilities.tolist(), strict=True))
-            yield Prediction(text, label.decode(), by_name)
+            yield Prediction(text.decode("utf-8", "replace"), label.decode(), by_name)
 
 
 def _raw(text: str) -> bytes:
@@ -274,3 +324,25 @@ def _raw(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return text.encode("utf-8", "surrogatepass")
+
+
+def lines_as_they_come(stream: BinaryIO) -> Iterator[list[str]]:
+    """One text a line, in lists of what is there to read: none is kept waiting for the next.
+
+    Args:
+        stream: a buffered one; what is not UTF-8 becomes U+FFFD, as in the model.
+
+    Example:
+        >>> import io
+        >>> list(lines_as_they_come(io.BytesIO(b"a film\\r\\n\\nits end")))
+        [['a film', ''], ['its end']]
+    """
+    rest = bytearray()
+    # Keeps to the line feed: Python's own text files would break a text at a lone "\r".
+    while chunk := stream.read1(1 << 20):  # type: ignore[attr-defined]
+        rest += chunk
+        if b"\n" in chunk:
+            *whole, rest = rest.split(b"\n")
+            yield [line.removesuffix(b"\r").decode("utf-8", "replace") for line in whole]
+    if rest:
+        yield [rest.decode("utf-8", "replace")]

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import unicodedata
-import uuid
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,8 +23,16 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from zoo.batching import Split, batch_plan, batches, in_order_plan, padding_share
-from zoo.errors import RunError
-from zoo.prepared import damaged_records, open_records, prepare, records_dir, resolve
+from zoo.errors import RunError, reason
+from zoo.prepared import (
+    damaged_records,
+    locked,
+    open_records,
+    prepare,
+    prepare_command,
+    records_dir,
+    resolve,
+)
 from zoo.tasks import Task
 from zoo.text import RULES_VERSION, TextEncoder, TextSettings, learn_vocabulary
 
@@ -57,7 +64,9 @@ class EncodedTask:
         vocabulary: its tokens by id, the first one having the id 2; empty for features and bytes.
         splits: by name, `"train"`, `"validation"` and, where the task has one, `"test"`.
         num_features: D of its features; `None` for texts.
-        fingerprint: changes with the data, the settings and the tokeniser's rules.
+        fingerprint: changes with the data, the settings and the tokeniser's rules, and with
+            nothing else: the same data prepared anew have the same one.
+        folder: where its ids are.
     """
 
     task: Task
@@ -66,6 +75,7 @@ class EncodedTask:
     splits: dict[str, Split]
     num_features: int | None
     fingerprint: str
+    folder: Path = Path()
 
 
 def encode(
@@ -94,30 +104,31 @@ def encode(
     if task.kind == "text":
         settings = settings or TextSettings()
     builder = open_records(task, data_dir)
-    fingerprint = _fingerprint(task, builder, settings)
-    folder = cache_dir(task, data_dir, fingerprint)
+    folder = _cache_dir(task, data_dir, builder, settings)
     if not folder.is_dir():
-        _write_beside(folder, task, builder, settings, records_dir(task, data_dir), progress)
-    return _read(folder, task, settings, fingerprint)
+        _write_beside(folder, task, builder, settings, data_dir, progress)
+    return _read(folder, task, settings, data_dir)
 
 
-def cache_dir(task: Task, data_dir: Path, fingerprint: str) -> Path:
+def _cache_dir(task: Task, data_dir: Path, builder: Any, settings: TextSettings | None) -> Path:
     """The folder of a task's ids."""
-    return data_dir / "encoded" / task.name.replace("/", "-") / f"{task.version}-{fingerprint}"
-
-
-def _fingerprint(task: Task, builder: Any, settings: TextSettings | None) -> str:
-    # By content: records prepared again with other examples must not meet the ids of the old ones.
+    # Records prepared again with other examples must not meet the ids of the old ones. Their bytes
+    # are not the fingerprint: an example's features are written in an order that is chance's.
     records = [
         [path.name, _crc(path)]
         for _, split in sorted(builder.info.splits.items())
         for path in map(Path, split.filepaths)
         if path.is_file()
     ]
+    key = _digest(task, settings, records)
+    return data_dir / "encoded" / task.name.replace("/", "-") / f"{task.version}-{key}"
+
+
+def _digest(task: Task, settings: TextSettings | None, content: Any) -> str:
     # The characters' foldings come with Python.
     rules = [RULES_VERSION, unicodedata.unidata_version, asdict(settings)] if settings else None
-    content = json.dumps([asdict(task), records, rules], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+    text = json.dumps([asdict(task), content, rules], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _crc(path: Path) -> int:
@@ -132,7 +143,7 @@ def _chunks(
     task: Task,
     builder: Any,
     split: str,
-    folder: Path,
+    data_dir: Path,
     function: Callable[[tf.Tensor], Any],
 ) -> Iterator[tuple[Any, np.ndarray]]:
     """Yields `function` of up to a thousand features and their labels, in the records' order."""
@@ -149,22 +160,26 @@ def _chunks(
         for results, labels in data.prefetch(2):
             yield results, labels.numpy()
     except (tf.errors.OpError, OSError, ValueError, NotImplementedError) as error:
-        raise damaged_records(task, folder, error) from error
+        raise damaged_records(task, data_dir, error) from error
 
 
 def _write_beside(folder: Path, *what: Any) -> None:
     """Writes a folder of ids under another name, and renames it: it is whole or it is not there."""
-    beside = folder.parent / f".unfinished-{uuid.uuid4().hex}"
+    beside = folder.parent / f".unfinished-{folder.name}"
     try:
-        beside.mkdir(parents=True)
-        _write(beside, *what)
-        # Whoever was faster wrote the very same.
-        if not folder.is_dir():
-            os.replace(beside, folder)
+        with locked(folder.parent / ".lock"):
+            if folder.is_dir():  # whoever held the lock has written the very same
+                return
+            for left in folder.parent.glob(".unfinished-*"):  # by a process that was killed
+                shutil.rmtree(left)
+            try:
+                beside.mkdir()
+                _write(beside, *what)
+                os.replace(beside, folder)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
     except OSError as error:
-        raise RunError(f"cannot write ids to {folder.parent}: {error}") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        raise RunError(f"cannot write ids to {folder.parent}: {reason(error)}") from error
 
 
 def _write(
@@ -172,7 +187,7 @@ def _write(
     task: Task,
     builder: Any,
     settings: TextSettings | None,
-    records: Path,
+    data_dir: Path,
     progress: bool,
 ) -> None:
     """Encodes every split into `target`, and writes down what was written."""
@@ -183,7 +198,7 @@ def _write(
         split = task.splits[name]
         total = builder.info.splits[split].num_examples
         with tqdm(total=total, desc=f"{doing} {name}", unit="ex", disable=not progress) as bar:
-            for results, labels in _chunks(task, builder, split, records, function):
+            for results, labels in _chunks(task, builder, split, data_dir, function):
                 yield results, labels
                 bar.update(len(labels))
 
@@ -224,11 +239,11 @@ def _write(
         if not 0 <= arrays["labels"].min() <= arrays["labels"].max() < len(task.classes):
             raise RunError(
                 f"split {name!r} of task {task.name!r} has labels beyond its {len(task.classes)} "
-                f"classes: python trainers/prepare.py --task={task.name} makes other records, once "
-                f"{records} is deleted"
+                f"classes: {prepare_command(task, data_dir)} makes other records, once "
+                f"{records_dir(task, data_dir)} is deleted"
             )
         for kind, array in arrays.items():
-            np.save(target / f"{name}.{kind}.npy", array)
+            _save(target / f"{name}.{kind}.npy", array)
     (target / _VOCABULARY).write_text("".join(f"{word}\n" for word in vocabulary), "utf-8")
     manifest = {
         "task": asdict(task),
@@ -247,12 +262,20 @@ def _tracks(features: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
     return tf.cast(features, tf.float32)
 
 
+def _save(path: Path, array: np.ndarray) -> None:
+    # As np.save, whose error on a full disk counts bytes and does not say that the disk is full.
+    with path.open("wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.data)
+
+
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(folder: Path, task: Task, settings: TextSettings | None, fingerprint: str) -> EncodedTask:
+def _read(folder: Path, task: Task, settings: TextSettings | None, data_dir: Path) -> EncodedTask:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
         arrays = {f"{name}.{array}.npy" for name in task.splits for array in _ARRAYS}
@@ -268,7 +291,7 @@ def _read(folder: Path, task: Task, settings: TextSettings | None, fingerprint: 
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
             f"the ids in {folder} are damaged ({error}): delete that folder, then "
-            f"python trainers/prepare.py --task={task.name}"
+            f"{prepare_command(task, data_dir)}"
         ) from error
     words = (folder / _VOCABULARY).read_text("utf-8").split("\n")[:-1]
     features = splits["train"].values
@@ -278,5 +301,6 @@ def _read(folder: Path, task: Task, settings: TextSettings | None, fingerprint: 
         vocabulary=tuple(words),
         splits=splits,
         num_features=features.shape[1] if task.kind == "features" else None,
-        fingerprint=fingerprint,
+        fingerprint=_digest(task, settings, manifest["files"]),
+        folder=folder,
     )

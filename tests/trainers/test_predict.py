@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -73,9 +74,66 @@ def test_formats_hold_the_same_numbers(folder):
         assert found["probabilities"] == {n: float(row[n]) for n in ("negative", "positive")}
 
 
-def test_bytes_that_are_no_text_get_an_answer(folder):
-    out = ask(folder, "--format=jsonl", stdin=b"\xff\xfe bad\x00 bytes\nfine\n")
-    assert len(out.splitlines()) == 2
+def test_bytes_that_are_no_text_get_an_answer_that_is_text(folder):
+    raw = b"\xff bad\x00 caf\xe9"
+    seen = raw.decode("utf-8", "replace")
+    objects = ask(folder, "--format=jsonl", stdin=raw + b"\nfine\n").encode().decode("utf-8")
+    assert [json.loads(line)["text"] for line in objects.split("\n")[:-1]] == [seen, "fine"]
+    out = ask(folder, "--format=csv", raw.replace(b"\x00", b"").decode("utf-8", "surrogateescape"))
+    row = next(csv.DictReader(io.StringIO(out.encode().decode("utf-8"), newline="")))
+    assert row["text"] == seen.replace("\x00", "")
+
+
+def test_a_text_is_one_line_whatever_it_holds(folder):
+    texts = ["a\rbright\x85film", "dull\\n\u2028and"]
+    lines = "".join(f"{text}\r\n" for text in texts)
+    out = ask(folder, stdin=lines).splitlines()
+    shown = [r"a\rbright\x85film", r"dull\n\u2028and"]
+    assert [row.split("\t")[2] for row in out] == shown
+    more = ask(folder, *texts, "a\nb").splitlines()
+    assert [row.split("\t")[2] for row in more] == [*shown, r"a\nb"]
+    table = io.StringIO(ask(folder, "--format=csv", stdin=lines), newline="")
+    assert [row["text"] for row in csv.DictReader(table)] == texts
+
+
+def test_who_sends_slowly_is_answered_at_once(folder):
+    command = [sys.executable, f"{ROOT}/trainers/predict.py", f"--model={folder}/saved/tiny"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
+    with subprocess.Popen(command, env=ENVIRONMENT, **pipes) as process:
+        try:
+            for text in (b"one", b"two", b"three"):
+                process.stdin.write(text + b"\nthe beginning of")
+                assert select.select([process.stdout], [], [], 60)[0], "no answer in a minute"
+                assert process.stdout.read(1 << 16).endswith(text + b"\n")
+            assert process.communicate(timeout=60)[0].endswith(b"\tthe beginning of\n")
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code", "message"),
+    [
+        ("<&-", "text", 0, ""),
+        ("<&-", "", 1, "standard input is closed: give --input=FILE"),
+        (">&-", "text", 1, "standard output is closed: give --output=FILE"),
+        (">&-", "text --output={folder}/closed.txt", 0, ""),
+    ],
+)
+def test_streams_that_are_closed(folder, closed, arguments, code, message):
+    arguments = f"--model={folder}/saved/tiny {arguments.format(folder=folder)}"
+    command = f"{sys.executable} {ROOT}/trainers/predict.py {arguments} {closed}"
+    done = subprocess.run(["bash", "-c", command], env=ENVIRONMENT, capture_output=True)
+    error = done.stderr.decode()
+    assert done.returncode == code, error
+    assert message in error
+    assert error.count("\n") == (1 if code else 0), error
+
+
+def test_output_to_a_link_leaves_the_link(folder):
+    (folder / "link.txt").symlink_to("linked.txt")
+    assert ask(folder, f"--output={folder}/link.txt", *TEXTS) == ""
+    assert (folder / "link.txt").is_symlink()
+    assert len((folder / "linked.txt").read_text("utf-8").splitlines()) == len(TEXTS)
 
 
 def test_output_is_a_whole_file(folder):
@@ -92,6 +150,7 @@ def test_output_is_a_whole_file(folder):
         ("predict", [], 2, "--model"),
         ("predict", ["--model={folder}/saved/tiny", "--format=xml"], 2, "--format"),
         ("predict", ["--model={folder}/saved/tiny", "--batch_size=0"], 2, "--batch_size"),
+        ("predict", ["--model={folder}/saved/tiny", "--batch_size=9" + "9" * 19], 2, "65536]"),
         ("predict", ["--model={folder}/saved/tiny", "--input=x", "text"], 2, "not both"),
         ("predict", ["--model={folder}/saved/tiny", "--input={folder}/none"], 1, "none"),
         ("export", ["--workdir={folder}/data", "--name=x"], 1, "holds no finished run"),
@@ -105,6 +164,20 @@ def test_a_mistake_is_one_line_and_an_exit_code(folder, name, arguments, code, m
     assert (done.returncode, done.stdout) == (code, b"")
     assert message in error
     assert error.count("\n") == 1, error
+
+
+def test_another_backend_is_refused_in_one_line(folder):
+    arguments = [f"--workdir={folder}/run", "--name=x", f"--export_dir={folder}/other"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "trainers" / "export.py"), *arguments],
+        env=ENVIRONMENT | {"KERAS_BACKEND": "jax"},
+        capture_output=True,
+        timeout=300,
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"export runs on TensorFlow, not on KERAS_BACKEND=jax" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+    assert not (folder / "other").exists()
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(folder):

