@@ -280,8 +280,7 @@ def load_servable(path: str | os.PathLike[str]) -> Loaded:
     try:
         loaded = tf.saved_model.load(str(folder))
     except Exception as error:  # there is no saying what a damaged file leads the reader to
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise RunError(f"the SavedModel in {folder} is damaged: {said}") from error
+        raise RunError(f"the SavedModel in {folder} is damaged: {reason(error)}") from error
     signature = loaded.signatures.get(_SIGNATURE)
     if signature is None or not hasattr(loaded, "class_names"):
         raise RunError(f"the SavedModel in {folder} was not written by trainers/export.py")

@@ -5,6 +5,7 @@ import csv
 import functools
 import importlib.metadata
 import importlib.util
+import os
 import re
 import sys
 from pathlib import Path
@@ -160,6 +161,8 @@ def real_rows():
     try:
         return builder.read_rows(builder.packaged_csv())
     except FileNotFoundError as error:
+        if "CI" in os.environ:  # there the package is installed, or an install step is missing
+            raise
         pytest.skip(str(error))
 
 
