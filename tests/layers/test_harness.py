@@ -18,6 +18,8 @@ from zoo.layers import (
     LengthMask,
     LSTMCell,
     MaskedPooling,
+    MinLSTM,
+    MinLSTMCell,
     MultiHeadAttention,
     SinusoidalPositions,
     TransformerBlock,
@@ -40,6 +42,7 @@ class Case:
         compiles: whether XLA can compile it.
         still: names of weights whose gradient is zero by nature.
         masks: whether a mask changes what the layer computes.
+        states: how many states a step takes.
     """
 
     make: Callable[..., keras.layers.Layer]
@@ -47,6 +50,7 @@ class Case:
     keeps_steps: bool = True
     still: tuple[str, ...] = ()
     masks: bool = False
+    states: int = 2
 
 
 def _lstm(keeps_steps=False, **arguments):
@@ -57,10 +61,15 @@ def _lstm(keeps_steps=False, **arguments):
     )
 
 
-def _attention(**arguments):
+def _min_lstm(**arguments):
+    keeps_steps = arguments.get("return_sequences", False)
+    return Case(lambda **kw: MinLSTM(U, **arguments, **kw), keeps_steps=keeps_steps, masks=True)
+
+
+def _attention(key_dim=K, **arguments):
     # A key's bias adds as much to all scores of a query, and the softmax takes no notice.
     return Case(
-        lambda **kw: MultiHeadAttention(H, K, **arguments, **kw),
+        lambda **kw: MultiHeadAttention(H, key_dim, **arguments, **kw),
         takes="pair",
         still=("key/bias",),
         masks=True,
@@ -87,6 +96,8 @@ CASES = {
     "lstm-backwards": _lstm(go_backwards=True, activation="softsign"),
     "lstm-zeros": _lstm(keeps_steps=True, zero_output_for_mask=True),
     "lstm-dropout": _lstm(dropout=0.3, recurrent_dropout=0.2, seed=1),
+    "lstm-options": _lstm(keeps_steps=True, layer_norm=True, projection_units=2, peephole=True),
+    "lstm-dropped-weights": _lstm(recurrent_weight_dropout=0.3, seed=1),
     "lstm-regularized": _lstm(
         kernel_regularizer="l2", activity_regularizer="l1", kernel_constraint="max_norm"
     ),
@@ -96,10 +107,28 @@ CASES = {
         takes="step",
         keeps_steps=False,
     ),
+    "min-lstm": _min_lstm(),
+    "min-lstm-sequences": _min_lstm(return_sequences=True, mode="parallel"),
+    "min-lstm-state": _min_lstm(return_state=True, mode="steps", use_bias=False),
+    "min-lstm-backwards": _min_lstm(
+        return_sequences=True, go_backwards=True, zero_output_for_mask=True
+    ),
+    "min-lstm-regularized": _min_lstm(
+        dropout=0.3, seed=1, kernel_regularizer="l2", activity_regularizer="l1"
+    ),
+    "min-lstm-cell": Case(
+        lambda **kw: MinLSTMCell(U, **kw), takes="step", keeps_steps=False, states=1
+    ),
     "attention": _attention(),
     "attention-sizes": _attention(value_dim=V, output_shape=E, use_bias=False),
     "attention-gate": _attention(use_gate=True, dropout=0.1, seed=1),
     "attention-window": _attention(sliding_window=5),
+    "attention-grouped": _attention(num_kv_heads=1, logits_soft_cap=2.0, value_dim=V),
+    "attention-rotary": _attention(key_dim=2 * K, position="rotary", qk_norm=True),
+    "attention-alibi": _attention(position="alibi", num_kv_heads=1),
+    "attention-relative": _attention(
+        position="relative", relative_num_buckets=8, relative_max_distance=5, dropout=0.1, seed=1
+    ),
     "attention-regularized": _attention(
         kernel_regularizer="l2", activity_regularizer="l1", bias_constraint="non_neg"
     ),
@@ -134,7 +163,7 @@ def make_arrays(case, rows=B, steps=T, seed=3):
     if case.takes == "pair":
         return [x, rng.normal(size=(rows, steps + 2, E)).astype("float32")]
     if case.takes == "step":
-        states = rng.normal(size=(2, rows, U)).astype("float32")
+        states = rng.normal(size=(case.states, rows, U)).astype("float32")
         return [rng.normal(size=(rows, D)).astype("float32"), *states]
     if case.takes == "ids":
         return [rng.integers(0, 29, (rows, steps)).astype("int32")]
@@ -199,8 +228,13 @@ def test_the_table_names_every_layer():
 def test_every_constructor_argument_is_a_config_key(case):
     layer = case.make(name="named", trainable=False)
     config = layer.get_config()
-    arguments = set(inspect.signature(type(layer)).parameters) - {"kwargs"}
-    assert arguments <= set(config)
+    arguments = inspect.signature(type(layer)).parameters
+    # But for what Keras's layer of the name has not: where it is off, Keras's shall take the rest.
+    for name in set(arguments) - {"kwargs"} - set(config):
+        assert hasattr(stock, type(layer).__name__), name
+        theirs = inspect.signature(getattr(stock, type(layer).__name__)).parameters
+        assert name not in theirs, name
+        assert getattr(layer, name) == arguments[name].default, name
     json.dumps(config)
     again = type(layer).from_config(config)
     assert again.get_config() == config

@@ -5,26 +5,33 @@ own. `LSTM` and `MultiHeadAttention` take the place of Keras's, weights and all.
 """
 
 from zoo.layers.attention import MultiHeadAttention
+from zoo.layers.attention_cache import AttentionCache
 from zoo.layers.dot_product import scaled_dot_product_attention
 from zoo.layers.dropout import WordDropout
 from zoo.layers.lstm import LSTM
 from zoo.layers.lstm_cell import LSTMCell, LSTMState, lstm_step
 from zoo.layers.masking import LengthMask
+from zoo.layers.min_lstm import MinLSTM, MinLSTMCell, log_space_candidate, min_lstm_gates
 from zoo.layers.pooling import MaskedPooling
 from zoo.layers.positions import LearnedPositions, SinusoidalPositions
 from zoo.layers.transformer import TransformerBlock
 
 __all__ = [
     "LSTM",
+    "AttentionCache",
     "LSTMCell",
     "LSTMState",
     "LearnedPositions",
     "LengthMask",
     "MaskedPooling",
+    "MinLSTM",
+    "MinLSTMCell",
     "MultiHeadAttention",
     "SinusoidalPositions",
     "TransformerBlock",
     "WordDropout",
+    "log_space_candidate",
     "lstm_step",
+    "min_lstm_gates",
     "scaled_dot_product_attention",
 ]

@@ -8,7 +8,10 @@ from keras import ops
 # cuDNN's LSTM where the backend has one, and a tensor's mask; Keras makes them public nowhere.
 from keras.src.backend import cudnn_ok, get_keras_mask
 from keras.src.backend import lstm as backend_lstm
+from keras.src.backend import rnn as backend_rnn
 
+from zoo.layers import lstm_fast
+from zoo.layers.gate_weights import GateWeights, gates_from_lstm
 from zoo.layers.lstm_cell import LSTMCell, cell_config
 
 
@@ -34,6 +37,11 @@ class LSTM(keras.layers.RNN):
         use_cudnn: `"auto"` takes cuDNN where it gives these very results, `False` never does;
             `True` insists on it, and then, on TensorFlow, masks must be padded right, and outputs
             behind a row's end are zeros.
+        layer_norm: as `LSTMCell`'s, like the three that follow.
+        projection_units: P.
+        peephole: whether the gates see the cell state.
+        recurrent_weight_dropout: share of the recurrent weights dropped in training, in [0, 1].
+        return_gates: whether to return the gates of every step besides, to look at them.
 
     Call arguments:
         sequences: `float[B, T, D]`.
@@ -44,7 +52,9 @@ class LSTM(keras.layers.RNN):
 
     Returns:
         `float[B, U]`, or `float[B, T, U]` with `return_sequences`; with `return_state` followed by
-        the hidden and the cell state, each `float[B, U]`.
+        the hidden and the cell state, each `float[B, U]`. With `projection_units`, P stands for U
+        but in the cell state. With `return_gates` a dict follows, `i`, `f`, `c` (the candidate) and
+        `o`, each `float[B, T, U]`, as they are without dropout, zeros where the mask is false.
 
     Raises:
         ValueError: as `LSTMCell`, or for a `use_cudnn` that is none of the three.
@@ -80,6 +90,12 @@ class LSTM(keras.layers.RNN):
         stateful: bool = False,
         unroll: bool = False,
         use_cudnn: Any = "auto",
+        *,
+        layer_norm: bool = False,
+        projection_units: int | None = None,
+        peephole: bool = False,
+        recurrent_weight_dropout: float = 0.0,
+        return_gates: bool = False,
         **kwargs: Any,
     ) -> None:
         if use_cudnn not in ("auto", True, False):
@@ -104,6 +120,10 @@ class LSTM(keras.layers.RNN):
             dropout=dropout,
             recurrent_dropout=recurrent_dropout,
             seed=seed,
+            layer_norm=layer_norm,
+            projection_units=projection_units,
+            peephole=peephole,
+            recurrent_weight_dropout=recurrent_weight_dropout,
             implementation=kwargs.pop("implementation", 2),
             dtype=kwargs.get("dtype"),
             trainable=kwargs.get("trainable", True),
@@ -121,9 +141,11 @@ class LSTM(keras.layers.RNN):
         )
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.use_cudnn = use_cudnn
+        self.return_gates = return_gates
         if (
             keras.backend.backend() == "tensorflow"
             and use_cudnn
+            and cell.is_plain
             and cudnn_ok(cell.activation, cell.recurrent_activation, unroll, cell.use_bias)
         ):
             self.supports_jit = False  # XLA cannot compile cuDNN's ops
@@ -146,6 +168,10 @@ class LSTM(keras.layers.RNN):
     recurrent_dropout = _of_the_cell("recurrent_dropout")
     seed = _of_the_cell("seed")
     implementation = _of_the_cell("implementation")
+    layer_norm = _of_the_cell("layer_norm")
+    projection_units = _of_the_cell("projection_units")
+    peephole = _of_the_cell("peephole")
+    recurrent_weight_dropout = _of_the_cell("recurrent_weight_dropout")
 
     def inner_loop(
         self, sequences: Any, initial_state: Any, mask: Any, training: bool = False
@@ -156,16 +182,35 @@ class LSTM(keras.layers.RNN):
         if self.stateful:
             # Under PyTorch, the states are overwritten in place, which would spoil the gradient.
             initial_state = [ops.copy(state) for state in initial_state]
-        if self.use_cudnn and not self.cell.recurrent_dropout:
+        if self.use_cudnn and self.cell.is_plain and not self.cell.recurrent_dropout:
             try:
                 return self._run_cudnn(sequences, initial_state, mask, training)
             except NotImplementedError:
                 pass
         if self.use_cudnn is True:
             raise ValueError("use_cudnn=True cannot work here: use 'auto', or a GPU and defaults")
+        if not self.unroll and lstm_fast.takes(self.cell, sequences, training):
+            return self._run_fast(sequences, initial_state, mask, training)
         if self.unroll:
             return self._run_unrolled(sequences, initial_state, mask, training)
         return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+
+    def _run_fast(self, sequences: Any, state: list, mask: Any, training: bool) -> Any:
+        if training and self.cell.dropout:
+            dropped = self.cell.get_dropout_mask(sequences[:, 0, :])  # float[B, D]
+            sequences = sequences * ops.expand_dims(dropped, axis=1)  # float[B, T, D]
+        if self.go_backwards:
+            sequences = ops.flip(sequences, axis=1)
+            mask = None if mask is None else ops.flip(ops.cast(mask, "bool"), axis=1)
+        return lstm_fast.run(
+            self.cell,
+            sequences,
+            state,
+            mask,
+            return_sequences=self.return_sequences,
+            zero_output_for_mask=self.zero_output_for_mask,
+            training=training,
+        )
 
     def _run_unrolled(self, sequences: Any, state: Any, mask: Any, training: bool) -> Any:
         # Not Keras 3.15's unrolling: with a mask, its zero_output_for_mask zeroes the wrong steps
@@ -203,7 +248,7 @@ class LSTM(keras.layers.RNN):
             *initial_state,
             mask,
             kernel=cell.kernel,
-            recurrent_kernel=cell.recurrent_kernel,
+            recurrent_kernel=cell.dropped_recurrent_kernel(training),
             bias=cell.bias,
             activation=cell.activation,
             recurrent_activation=cell.recurrent_activation,
@@ -224,7 +269,75 @@ class LSTM(keras.layers.RNN):
             # Keras fills `mask` in only where the sequences are the one tensor argument: with an
             # initial state, padding would count.
             mask = get_keras_mask(sequences)
-        return super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        if not self.return_gates:
+            return super().call(
+                sequences, initial_state=initial_state, mask=mask, training=training
+            )
+        if initial_state is None:
+            rows = ops.shape(sequences)[0]
+            initial_state = self.states if self.stateful else self.get_initial_state(rows)
+            # As they are now: a stateful layer overwrites them.
+            initial_state = [ops.copy(ops.convert_to_tensor(s)) for s in initial_state]
+        results = super().call(sequences, initial_state=initial_state, mask=mask, training=training)
+        gates = self._run_gates(sequences, list(initial_state), mask)
+        return (*(results if self.return_state else (results,)), gates)
+
+    def _run_gates(self, sequences: Any, initial_state: list, mask: Any) -> dict[str, Any]:
+        """The gates of every step: another run, for a loop returns one tensor a step alone."""
+
+        def step(inputs: Any, states: Any) -> tuple[Any, list]:
+            state, gates = self.cell.step(inputs, states)
+            return ops.concatenate(gates, axis=-1), list(state)  # float[B, 4U]
+
+        dtype = self.cell.compute_dtype
+        _, gates, _ = backend_rnn(
+            step,
+            ops.cast(sequences, dtype),
+            [ops.cast(state, dtype) for state in initial_state],
+            go_backwards=self.go_backwards,
+            mask=mask[0] if isinstance(mask, list | tuple) else mask,
+            unroll=self.unroll,
+            input_length=sequences.shape[1],
+            zero_output_for_mask=True,
+            return_all_outputs=True,
+        )  # float[B, T, 4U]
+        return dict(zip("ifco", ops.split(gates, 4, axis=-1), strict=True))
+
+    def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
+        """The shapes of the results, those of the gates among them."""
+        shapes = super().compute_output_shape(sequences_shape, initial_state_shape)
+        if not self.return_gates:
+            return shapes
+        gates = dict.fromkeys("ifco", (*sequences_shape[:2], self.units))
+        return (*(shapes if self.return_state else (shapes,)), gates)
+
+    def compute_mask(self, sequences: Any, mask: Any) -> Any:
+        """The sequences' mask for what has their steps, none for the last output and the states."""
+        masks = super().compute_mask(sequences, mask)
+        if not self.return_gates:
+            return masks
+        steps = mask[0] if isinstance(mask, list | tuple) else mask
+        return [*(masks if self.return_state else [masks]), dict.fromkeys("ifco", steps)]
+
+    def gates(self, order: str = "xh") -> GateWeights:
+        """The weights gate by gate; `zoo.convert.lstm_from_gates` packs them again.
+
+        Args:
+            order: what a gate's matrix acts on: `"xh"` for `[x, h]`, `"hx"` for `[h, x]`.
+
+        Returns:
+            `(W, U, b)`: `W` and `b` are dicts of NumPy arrays keyed `f, i, o, c`, `[D + U, U]` and
+            `[U]`; `b` is `None` without a bias, and `U`, a second recurrent matrix, is `None`, or
+            zeros `[P, U]` with a projection.
+
+        Raises:
+            ValueError: if the layer is not built, or for another order.
+        """
+        if not self.cell.built:
+            raise ValueError("LSTM.gates() needs a layer that is built: call it, or its build()")
+        weights = [self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias]
+        arrays = [None if w is None else ops.convert_to_numpy(w) for w in weights]
+        return gates_from_lstm(arrays[0], arrays[1], arrays[2], order)
 
     def get_config(self) -> dict[str, Any]:
         """Every constructor argument, by name."""
@@ -232,6 +345,8 @@ class LSTM(keras.layers.RNN):
         del config["cell"]
         regularizer = keras.regularizers.serialize(self.activity_regularizer)
         own = {"activity_regularizer": regularizer, "use_cudnn": self.use_cudnn}
+        if self.return_gates:  # left out where it is off, so that Keras's own class takes the rest
+            own["return_gates"] = True
         return {**config, **cell_config(self.cell), **own}
 
     @classmethod

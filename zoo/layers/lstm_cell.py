@@ -12,6 +12,14 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 from zoo.layers.arguments import check_positive, check_rate
 
+# What Keras's cell has not, and where it is off.
+OPTIONS = {
+    "layer_norm": False,
+    "projection_units": None,
+    "peephole": False,
+    "recurrent_weight_dropout": 0.0,
+}
+
 Activation = Callable[[Any], Any]
 
 
@@ -71,8 +79,23 @@ class LSTMCell(DropoutRNNCell, keras.layers.Layer):
     Sources: Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000; its bias of one:
     Jozefowicz et al. 2015; dropout with one mask a sequence: Gal & Ghahramani 2016.
 
+    Options, each off by default, change these lines alone:
+
+        layer_norm        W [h, x] + b  becomes  LN(W_h h) + LN(W_x x) + b, each LN over all four
+                          gates with a gain, and h' = o * tanh(LN(c')), with gain and offset
+        projection_units  h' = (o * tanh(c')) W_p, of P units in place of U
+        peephole          p_i * c, p_f * c and p_o * c' are added within the gates' sigmoids
+        recurrent_weight_dropout
+                          W_h with single weights dropped, the same for all rows and steps of a call
+
+    Sources: layer normalisation: Ba et al. 2016, whose two offsets within the gates are one with b;
+    projection: Sak et al. 2014; peepholes: Gers et al. 2002; dropped weights: Merity et al. 2017.
+
     The weights are packed as `keras.layers.LSTMCell` packs them, gates in the order i, f, c, o:
-    `kernel [D, 4U]`, `recurrent_kernel [U, 4U]`, `bias [4U]`.
+    `kernel [D, 4U]`, `recurrent_kernel [U, 4U]`, `bias [4U]`. Those of the options follow:
+    `projection_kernel [U, P]` (`recurrent_kernel` is `[P, 4U]` then), `peephole_kernel [3, U]` in
+    the order i, f, o, `input_norm_gain [4U]`, `recurrent_norm_gain [4U]`, `cell_norm_gain [U]`,
+    `cell_norm_offset [U]`.
 
     Args:
         units: U.
@@ -94,17 +117,22 @@ class LSTMCell(DropoutRNNCell, keras.layers.Layer):
         seed: of the dropout.
         implementation: 2 drops the same inputs for all gates, 1 others for each gate; a
             `recurrent_dropout` above zero implies 1.
+        layer_norm: whether the gates' inputs and the cell state are normalised.
+        projection_units: P, units of the hidden state; U of them, not projected, if left out.
+        peephole: whether the gates see the cell state.
+        recurrent_weight_dropout: share of the recurrent weights dropped in training, in [0, 1].
 
     Call arguments:
         inputs: `float[B, D]`.
-        states: the pair `[hidden, cell]`, each `float[B, U]`.
+        states: the pair `[hidden, cell]`, each `float[B, U]`, the hidden one `float[B, P]` where it
+            is projected.
         training: whether to drop.
 
     Returns:
-        `float[B, U]`, the hidden state, and the list of the two new states.
+        `float[B, U]` or `float[B, P]`, the hidden state, and the list of the two new states.
 
     Raises:
-        ValueError: if `units` is not positive, or a rate lies outside [0, 1].
+        ValueError: if `units` or `projection_units` is not positive, or a rate lies outside [0, 1].
 
     Example:
         >>> cell = LSTMCell(3)
@@ -132,9 +160,17 @@ class LSTMCell(DropoutRNNCell, keras.layers.Layer):
         dropout: float = 0.0,
         recurrent_dropout: float = 0.0,
         seed: int | None = None,
+        *,
+        layer_norm: bool = False,
+        projection_units: int | None = None,
+        peephole: bool = False,
+        recurrent_weight_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         check_positive("units", units)
+        if projection_units is not None:
+            check_positive("projection_units", projection_units)
+        check_rate("recurrent_weight_dropout", recurrent_weight_dropout)
         check_rate("dropout", dropout)
         check_rate("recurrent_dropout", recurrent_dropout)
         implementation = kwargs.pop("implementation", 2)
@@ -163,8 +199,13 @@ class LSTMCell(DropoutRNNCell, keras.layers.Layer):
             self.dropout_mask_count = 4
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed=seed)
-        self.state_size = [units, units]
-        self.output_size = units
+        self.layer_norm = layer_norm
+        self.projection_units = projection_units
+        self.peephole = peephole
+        self.recurrent_weight_dropout = recurrent_weight_dropout
+        self._recurrent_weight_mask = None
+        self.output_size = projection_units or units
+        self.state_size = [self.output_size, units]
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes the weights for inputs of D features."""
@@ -176,7 +217,7 @@ class LSTMCell(DropoutRNNCell, keras.layers.Layer):
             constraint=self.kernel_constraint,
         )
         self.recurrent_kernel = self.add_weight(
-            shape=(self.units, 4 * self.units),
+            shape=(self.output_size, 4 * self.units),
             name="recurrent_kernel",
             initializer=self._initial_recurrent_kernel,
             regularizer=self.recurrent_regularizer,
@@ -191,6 +232,34 @@ class LSTMCell(DropoutRNNCell, keras.layers.Layer):
                 regularizer=self.bias_regularizer,
                 constraint=self.bias_constraint,
             )
+        if self.projection_units is not None:
+            self.projection_kernel = self.add_weight(
+                shape=(self.units, self.projection_units),
+                name="projection_kernel",
+                initializer=self._fresh_kernel_initializer(),
+                regularizer=self.kernel_regularizer,
+                constraint=self.kernel_constraint,
+            )
+        if self.peephole:
+            self.peephole_kernel = self.add_weight(
+                shape=(3, self.units),
+                name="peephole_kernel",
+                initializer="zeros",  # no peephole at the start
+                regularizer=self.recurrent_regularizer,
+                constraint=self.recurrent_constraint,
+            )
+        if self.layer_norm:
+            for name in ("input_norm_gain", "recurrent_norm_gain"):
+                setattr(self, name, self.add_weight((4 * self.units,), "ones", name=name))
+            self.cell_norm_gain = self.add_weight((self.units,), "ones", name="cell_norm_gain")
+            self.cell_norm_offset = self.add_weight((self.units,), "zeros", name="cell_norm_offset")
+
+    def _fresh_kernel_initializer(self) -> Any:
+        # A copy: a seeded initialiser used twice gives the same numbers twice.
+        initializer = self.kernel_initializer
+        if not isinstance(initializer, keras.initializers.Initializer):
+            return initializer
+        return type(initializer).from_config(initializer.get_config())
 
     def _initial_recurrent_kernel(self, shape: Sequence[int], dtype: Any = None) -> Any:
         # No backend decomposes every matrix of half precision, which an orthogonal one needs.
@@ -210,17 +279,71 @@ class LSTMCell(DropoutRNNCell, keras.layers.Layer):
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> tuple[Any, list[Any]]:
         """Runs one step."""
+        state, _ = self.step(inputs, states, training)
+        return state.hidden, list(state)
+
+    def step(self, inputs: Any, states: Any, training: bool = False) -> tuple[LSTMState, tuple]:
+        """Runs one step, and shows its gates.
+
+        Returns the new state, and i, f, c (the candidate) and o, each `float[B, U]`.
+        """
         hidden, cell = states
+        dropped = training and self.recurrent_dropout
         input_mask = self.get_dropout_mask(inputs) if training and self.dropout else None
-        hidden_mask = None
-        if training and self.recurrent_dropout:
-            hidden_mask = self.get_recurrent_dropout_mask(hidden)
-        gates = self._project(inputs, self.kernel, input_mask)  # float[B, 4U]
-        gates = gates + self._project(hidden, self.recurrent_kernel, hidden_mask)
+        hidden_mask = self.get_recurrent_dropout_mask(hidden) if dropped else None
+        recurrent_kernel = self.dropped_recurrent_kernel(training)
+        of_input = self._project(inputs, self.kernel, input_mask)  # float[B, 4U]
+        of_hidden = self._project(hidden, recurrent_kernel, hidden_mask)  # float[B, 4U]
+        if self.layer_norm:
+            of_input = _normalize(of_input) * self.input_norm_gain
+            of_hidden = _normalize(of_hidden) * self.recurrent_norm_gain
+        gates = of_input + of_hidden
         if self.bias is not None:
             gates = gates + self.bias
-        state = lstm_step(gates, cell, self.activation, self.recurrent_activation)
-        return state.hidden, list(state)
+        return self._advance(gates, cell)
+
+    def _advance(self, gates: Any, cell: Any) -> tuple[LSTMState, tuple]:
+        gate, activation = self.recurrent_activation, self.activation
+        i, f, g, o = ops.split(gates, 4, axis=-1)  # each float[B, U]
+        if self.peephole:
+            of_i, of_f, of_o = ops.unstack(ops.convert_to_tensor(self.peephole_kernel), 3)
+            i, f = i + of_i * cell, f + of_f * cell
+        i, f, g = gate(i), gate(f), activation(g)
+        cell = f * cell + i * g  # float[B, U]
+        o = gate(o + of_o * cell) if self.peephole else gate(o)
+        shown = cell
+        if self.layer_norm:
+            shown = _normalize(cell) * self.cell_norm_gain + self.cell_norm_offset
+        hidden = o * activation(shown)  # float[B, U]
+        if self.projection_units is not None:
+            hidden = ops.matmul(hidden, self.projection_kernel)  # float[B, P]
+        return LSTMState(hidden, cell), (i, f, g, o)
+
+    def get_recurrent_dropout_mask(self, step_input: Any) -> Any:
+        """As Keras's, and draws which weights are dropped: Keras asks for it before a loop."""
+        if self.recurrent_weight_dropout and self._recurrent_weight_mask is None:
+            kernel = ops.convert_to_tensor(self.recurrent_kernel)
+            self._recurrent_weight_mask = keras.random.dropout(
+                ops.ones_like(kernel), self.recurrent_weight_dropout, seed=self.seed_generator
+            )  # float[U, 4U]
+        return super().get_recurrent_dropout_mask(step_input)
+
+    def reset_recurrent_dropout_mask(self) -> None:
+        """Forgets the masks, that the next call draws others."""
+        super().reset_recurrent_dropout_mask()
+        self._recurrent_weight_mask = None
+
+    def dropped_recurrent_kernel(self, training: bool) -> Any:
+        """The recurrent kernel, `float[U, 4U]`; in training, some of its weights zero."""
+        if not training or not self.recurrent_weight_dropout:
+            return self.recurrent_kernel
+        self.get_recurrent_dropout_mask(self.recurrent_kernel)
+        return self.recurrent_kernel * self._recurrent_weight_mask
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the equations are those of Keras's cell: no option but dropped weights."""
+        return not (self.layer_norm or self.peephole or self.projection_units is not None)
 
     def _project(self, values: Any, kernel: Any, mask: Any) -> Any:
         """`values W` of all gates; a list of masks is one for each gate."""
@@ -262,4 +385,16 @@ def cell_config(cell: LSTMCell) -> dict[str, Any]:
         "recurrent_dropout": cell.recurrent_dropout,
         "seed": cell.seed,
         "implementation": cell.implementation,
+        # Of the options what is on: without them, Keras's own class takes the rest.
+        **{
+            name: getattr(cell, name) for name, off in OPTIONS.items() if getattr(cell, name) != off
+        },
     }
+
+
+def _normalize(values: Any) -> Any:
+    """Mean zero and variance one along the last axis, in float32 at least."""
+    dtype = values.dtype
+    values = ops.cast(values, keras.backend.result_type(dtype, "float32"))
+    mean, variance = ops.moments(values, axes=-1, keepdims=True)
+    return ops.cast((values - mean) * ops.rsqrt(variance + 1e-5), dtype)

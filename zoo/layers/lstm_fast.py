@@ -1,0 +1,283 @@
+"""The fast ways of an LSTM on a CPU, and what tells whether one applies.
+
+One question, `takes`, and one answer, `run`, which gives what the portable loop gives. On
+TensorFlow that is a loop of our own; on PyTorch, PyTorch's own LSTM. Any mask is heeded: the real
+steps of each row are moved to its front, and what is no step is not computed.
+"""
+
+import functools
+from typing import Any
+
+import keras
+from keras import ops
+
+# One operation for all steps is faster than a loop up to about this many rows.
+BLOCK_ROWS = 16
+
+
+def takes(cell: Any, sequences: Any, training: bool) -> bool:
+    """Whether `run` can stand for the portable loop here.
+
+    Args:
+        cell: the layer's cell, built.
+        sequences: `float[B, T, D]`.
+        training: whether to drop.
+
+    Returns:
+        False for options that change the cell's equations, for activations of one's own, for
+        dropout of the hidden state or of each gate by itself, for other numbers than float32 and
+        bfloat16, on GPUs, and in what XLA compiles.
+    """
+    backend = keras.backend.backend()
+    dropped = training and (cell.recurrent_dropout or (cell.dropout and cell.implementation == 1))
+    usual = (
+        cell.activation is keras.activations.tanh
+        and cell.recurrent_activation is keras.activations.sigmoid
+    )
+    dtype = keras.backend.standardize_dtype(sequences.dtype)
+    if dropped or not cell.is_plain or not usual or dtype != cell.compute_dtype:
+        return False
+    if backend == "torch":
+        return dtype == "float32" and sequences.device.type == "cpu"
+    return (
+        backend == "tensorflow"
+        and dtype in ("float32", "bfloat16")
+        and not _is_compiled_elsewhere()
+    )
+
+
+def _is_compiled_elsewhere() -> bool:
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util
+
+    if tf.config.list_logical_devices("GPU"):
+        return True
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
+def run(
+    cell: Any,
+    sequences: Any,
+    initial_state: list,
+    mask: Any,
+    *,
+    return_sequences: bool,
+    zero_output_for_mask: bool,
+    training: bool,
+) -> tuple[Any, Any, list]:
+    """Runs the cell over time, forwards.
+
+    Args:
+        cell: the layer's cell, built.
+        sequences: `float[B, T, D]`, dropout applied.
+        initial_state: hidden and cell state before, each `float[B, U]`.
+        mask: `bool[B, T]`, true where a step is real, or `None`.
+        return_sequences: whether the outputs of all steps are asked for.
+        zero_output_for_mask: whether a step that is not real gives zeros, not the output before.
+        training: whether a gradient is likely to be asked for; it is right either way.
+
+    Returns:
+        What Keras's loop returns: the last output `float[B, U]`, the outputs `float[B, T, U]`, or
+        `float[B, 1, U]` where they are not asked for, and the two last states.
+    """
+    recurrent = cell.dropped_recurrent_kernel(training)
+    weights = [ops.convert_to_tensor(weight) for weight in (cell.kernel, recurrent)]
+    bias = cell.bias
+    bias = ops.zeros((4 * cell.units,), weights[0].dtype) if bias is None else bias
+    weights.append(ops.convert_to_tensor(bias))
+    way = _torch if keras.backend.backend() == "torch" else _tensorflow
+    sequential, training = return_sequences, bool(training)
+    if mask is None:
+        outputs, hidden, state = way(sequences, None, initial_state, weights, sequential, training)
+        last = hidden
+    else:
+        mask = ops.cast(mask, "bool")
+        outputs, hidden, state = way(sequences, mask, initial_state, weights, sequential, training)
+        shown = mask[:, -1] if zero_output_for_mask else ops.any(mask, axis=1)  # bool[B]
+        last = ops.where(shown[:, None], hidden, ops.zeros_like(hidden))
+        if sequential and zero_output_for_mask:
+            outputs = ops.where(mask[:, :, None], outputs, ops.zeros_like(outputs))
+    if not sequential:
+        outputs = ops.expand_dims(last, 1)  # float[B, 1, U]
+    return last, outputs, [hidden, state]
+
+
+def _tensorflow(
+    sequences: Any, mask: Any, state: list, weights: list, sequential: bool, training: bool
+) -> tuple[Any, Any, Any]:
+    import tensorflow as tf
+
+    # Read here: a custom gradient may hold no variable.
+    weights = [tf.convert_to_tensor(weight) for weight in weights]
+
+    plain = tf.autograph.experimental.do_not_convert
+    halves = _eager_halves(tuple(weights[0].shape)) if tf.executing_eagerly() else _halves
+
+    def way(block: bool) -> Any:
+        return lambda: halves(sequences, mask, state, weights, sequential, training, block)
+
+    if training or sequences.dtype != tf.float32:
+        return plain(way(False))()
+    if sequences.shape[0] is not None:
+        return plain(way(sequences.shape[0] <= BLOCK_ROWS))()
+    few = tf.shape(sequences)[0] <= BLOCK_ROWS
+    return tf.cond(few, plain(way(True)), plain(way(False)))
+
+
+@functools.cache
+def _eager_halves(shape: tuple[int, int]) -> Any:
+    """`_halves` as a graph, for a kernel `[D, 4U]`; in Python, each step would cost too much."""
+    import tensorflow as tf
+
+    size, gates = shape
+
+    def halves(sequences: Any, mask: Any, state: list, weights: list, *options: bool) -> Any:
+        sequences = tf.ensure_shape(sequences, [None, None, size])
+        state = [tf.ensure_shape(s, [None, gates // 4]) for s in state]
+        shapes = ([size, gates], [gates // 4, gates], [gates])
+        weights = [tf.ensure_shape(w, s) for w, s in zip(weights, shapes, strict=True)]
+        return _halves(sequences, mask, state, weights, *options)
+
+    # Rows and steps that keep changing become unknown, so that it is not made again without end.
+    return tf.function(halves, autograph=False, reduce_retracing=True)
+
+
+def _halves(
+    sequences: Any,
+    mask: Any,
+    state: list,
+    weights: list,
+    sequential: bool,
+    keep: bool,
+    block: bool,
+) -> tuple[Any, Any, Any]:
+    """Two halves of the rows, side by side: two cores are better used so than within products."""
+    import tensorflow as tf
+
+    from zoo.layers.lstm_loop import run_loop, starts
+
+    dtype, rows = sequences.dtype, tf.shape(sequences)[0]
+    single = block or (sequences.shape[0] or 2) < 2
+    order = lengths = steps = back = count = None  # type: Any
+    if mask is not None:
+        count = tf.cumsum(tf.cast(mask, tf.int32), axis=1)  # int32[B, T]
+        sequences = _compact(sequences, mask, count)
+        lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)  # int32[B]
+        order = tf.argsort(lengths, direction="DESCENDING", stable=True)
+        if not single:
+            order = tf.concat([order[0::2], order[1::2]], 0)  # two halves of as much work
+        back = tf.math.invert_permutation(order)
+        lengths = tf.gather(lengths, order)
+        steps = tf.gather(tf.maximum(count - 1, 0), order)  # int32[B, T]
+        sequences = tf.gather(sequences, order)
+        state = [tf.gather(s, order) for s in state]
+    first = (rows + 1) // 2
+    cuts = [(0, rows)] if single else [(0, first), (first, rows)]
+    parts = []
+    for begin, end in cuts:
+        own = None if lengths is None else lengths[begin:end]
+        x = tf.transpose(sequences[begin:end], [1, 0, 2])  # [T, B, D]
+        hidden, cell = (tf.cast(s[begin:end], tf.float32) for s in state)
+        kernels = (weights[0], weights[1], weights[2])
+        shown, *after = run_loop(
+            x, own, hidden, cell, kernels, sequential, keep and not block, block
+        )
+        after = [tf.cast(s, dtype) for s in after]
+        shown = tf.cast(shown, dtype) if sequential else None
+        if sequential and own is None:
+            shown = tf.transpose(shown, [1, 0, 2])  # [B, T, U]
+        elif sequential:
+            ranks = tf.range(tf.size(own))[:, None]
+            # A row without a step points to the zeros that are put behind all.
+            at = tf.concat([starts(own, block), [0]], 0)
+            at = tf.gather(at, tf.minimum(steps[begin:end], tf.size(at) - 1)) + ranks
+            shown = (shown, at)
+        parts.append((shown, *after))
+    shown, hidden, cell = zip(*parts, strict=True)
+    hidden, cell = tf.concat(hidden, 0), tf.concat(cell, 0)
+    outputs = tf.zeros([0], dtype)
+    if sequential and order is None:
+        outputs = tf.concat(shown, 0)
+    elif sequential:
+        outputs = _spread(list(shown), back, count, hidden.shape[1])
+    if order is not None:
+        hidden, cell = tf.gather(hidden, back), tf.gather(cell, back)
+    return outputs, hidden, cell
+
+
+def _compact(sequences: Any, mask: Any, count: Any) -> Any:
+    """Each row's real steps first, in their order."""
+    import tensorflow as tf
+
+    behind = tf.cast(tf.range(1, tf.shape(mask)[1] + 1), tf.int32)[None, :]  # int32[1, T]
+    fitting = tf.reduce_all(tf.logical_or(tf.equal(count, behind), tf.logical_not(mask)))
+
+    def move() -> Any:
+        front = tf.argsort(tf.cast(tf.logical_not(mask), tf.int32), axis=1, stable=True)
+        return tf.gather(sequences, front, batch_dims=1)  # [B, T, D]
+
+    return tf.cond(fitting, lambda: tf.identity(sequences), move)
+
+
+def _spread(parts: list, back: Any, count: Any, units: int) -> Any:
+    """The outputs at their steps, rows in the caller's order.
+
+    Args:
+        parts: of each half, outputs `[N, U]` and the number of each step's, `int32[b, T]`.
+        back: where each row is found among the sorted ones, `int32[B]`.
+        count: real steps up to each step, `int32[B, T]`.
+        units: U.
+
+    Returns:
+        `[B, T, U]`; at a step that is not real the output before, zeros if there is none.
+    """
+    import tensorflow as tf
+
+    values, places, offset = [], [], 0
+    for shown, at in parts:
+        values.append(shown)
+        places.append(at + offset)
+        offset = offset + tf.shape(shown)[0]
+    places = tf.gather(tf.concat(places, 0), back)  # int32[B, T]
+    places = tf.where(count > 0, places, offset)
+    values = tf.concat([*values, tf.zeros([1, units], values[0].dtype)], 0)
+    return tf.gather(values, places)
+
+
+def _torch(
+    sequences: Any, mask: Any, state: list, weights: list, sequential: bool, training: bool
+) -> tuple[Any, Any, Any]:
+    import torch
+
+    kernel, recurrent, bias = weights
+    packed = [kernel.T.contiguous(), recurrent.T.contiguous(), bias, torch.zeros_like(bias)]
+    before = [s[None].contiguous() for s in state]  # float[1, B, U]
+    options = (True, 1, 0.0, training, False)  # biases, layers, dropout, training, two directions
+    if mask is None or not mask.numel() or mask.all():
+        if not sequences.shape[1] or not sequences.shape[0]:
+            empty = sequences.new_zeros((*sequences.shape[:2], state[0].shape[1]))
+            return empty, state[0], state[1]
+        outputs, hidden, cell = torch.lstm(sequences, before, packed, *options, True)
+        return outputs, hidden[0], cell[0]
+    count = mask.to(torch.int64).cumsum(1)  # int64[B, T]
+    lengths = count[:, -1]
+    front = torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)[:, :, None]
+    sequences = torch.gather(sequences, 1, front.expand_as(sequences))
+    # A row without a step runs for one, whose result is thrown away.
+    pack = torch.nn.utils.rnn.pack_padded_sequence(
+        sequences, lengths.clamp(min=1), batch_first=True, enforce_sorted=False
+    )
+    sorted_state = [s.index_select(1, pack.sorted_indices) for s in before]
+    outputs, hidden, cell = torch.lstm(pack.data, pack.batch_sizes, sorted_state, packed, *options)
+    some = (lengths > 0)[:, None]
+    hidden, cell = (s[0].index_select(0, pack.unsorted_indices) for s in (hidden, cell))
+    hidden, cell = torch.where(some, hidden, state[0]), torch.where(some, cell, state[1])
+    if not sequential:
+        return None, hidden, cell
+    done = torch.nn.utils.rnn.PackedSequence(
+        outputs, pack.batch_sizes, pack.sorted_indices, pack.unsorted_indices
+    )
+    padded, _ = torch.nn.utils.rnn.pad_packed_sequence(done, batch_first=True)  # [B, T', U]
+    at = (count - 1).clamp(min=0)[:, :, None].expand(*mask.shape, padded.shape[2])
+    spread = torch.gather(padded, 1, at)  # [B, T, U]
+    return torch.where((count > 0)[:, :, None], spread, 0.0), hidden, cell
