@@ -5,6 +5,11 @@ import numpy as np
 import pytest
 
 
+def pytest_configure(config):
+    # Of Keras's own tests, which `test_keras_suites.py` runs.
+    config.addinivalue_line("markers", "requires_trainable_backend: needs gradients")
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
     keras.utils.set_random_seed(2)

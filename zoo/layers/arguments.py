@@ -71,5 +71,5 @@ def as_integers(name: str, value: Any) -> tuple[int, ...] | None:
         return None
     values = value if isinstance(value, list | tuple) else (value,)
     if not all(isinstance(single, numbers.Integral) for single in values):
-        raise ValueError(f"argument `{name}` must be an int or a list of them, not {value!r}")
+        raise ValueError(f"Invalid `{name}`: it must be an int or a list of them, not {value!r}")
     return tuple(map(int, values))

@@ -1,23 +1,37 @@
-"""Multi-head attention: projections around `scaled_dot_product_attention`."""
+"""Multi-head attention: projections around `attend`."""
 
 import math
-import string
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 # Keras makes it public nowhere.
 from keras.src.backend import set_keras_mask
 
-from zoo.layers.arguments import as_integers, check_positive, check_rate
-from zoo.layers.attention_masks import both, full_rank, side_mask, step_mask
-from zoo.layers.dot_product import attend, einsum_equations
+from zoo.layers.arguments import check_positive
+from zoo.layers.attention_cache import AttentionCache, opened, write
+from zoo.layers.attention_masks import (
+    both,
+    check_fits,
+    distances,
+    full_rank,
+    merged,
+    scores_shape,
+    side_mask,
+    step_mask,
+)
+from zoo.layers.attention_options import AttentionOptions
+from zoo.layers.attention_projections import check_same_steps, make_projection
+from zoo.layers.dot_product import attend
+from zoo.layers.position_bias import alibi_bias, relative_bias
+from zoo.layers.rotary import rotate
 
 
 @keras.saving.register_keras_serializable(package="zoo")
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(AttentionOptions):
     """Attention in several heads, each with projections of its own.
 
         head_h = attention(Q W_h^Q + b_h^Q, K W_h^K + b_h^K, V W_h^V + b_h^V)
@@ -28,8 +42,10 @@ class MultiHeadAttention(keras.layers.Layer):
     The constructor, the call, the weights and the results are those of
     `keras.layers.MultiHeadAttention`, with one difference: a query that may attend to nothing has
     a context of zeros on every path. Weights, in this order: `query/kernel [D, H, K]`,
-    `query/bias [H, K]`, `key/…` alike, `value/kernel [D, H, V]`, `value/bias [H, V]`,
-    `attention_output/kernel [H, V, D]`, `attention_output/bias [D]`.
+    `query/bias [H, K]`, `key/kernel [D, G, K]`, `key/bias [G, K]`, with `use_gate` `gate/…` as
+    the query's, `value/kernel [D, G, V]`, `value/bias [G, V]`, `attention_output/kernel [H, V, D]`,
+    `attention_output/bias [D]`; then, if asked for, `query_norm/scale [K]`, `key_norm/scale [K]`
+    and `relative_position/embeddings [N, H]`.
 
     Args:
         num_heads: H.
@@ -50,6 +66,19 @@ class MultiHeadAttention(keras.layers.Layer):
         bias_constraint: of their biases.
         use_gate: whether a sigmoid of the query gates the heads' outputs.
         seed: of the dropout.
+        num_kv_heads: G, how many heads keys and values have, each for H / G of the query's; H if
+            left out (Ainslie et al. 2023).
+        position: `"rotary"` turns queries and keys by their places (Su et al. 2021; `rotary.py`),
+            `"alibi"` counts far keys less (Press et al. 2022), `"relative"` learns a number for
+            each range of distances (Raffel et al. 2020; both in `position_bias.py`).
+        rotary_max_wavelength: the longest wave, as a multiple of 2 pi steps.
+        relative_num_buckets: N, how many ranges of distances there are.
+        relative_max_distance: from where on all distances are one.
+        relative_bidirectional: whether keys after the query have ranges of their own.
+        logits_soft_cap: c of `c tanh(scores / c)`, before bias and mask (Gemma 2, 2024).
+        qk_norm: whether each head's query and key are divided by the root of their mean square
+            and multiplied by a learnt scale before they are turned (Henry et al. 2020 proposed
+            it, with another norm; Dehghani et al. 2023 made it the way to train large models).
 
     Call arguments:
         query: `float[B, T, D]`.
@@ -58,20 +87,26 @@ class MultiHeadAttention(keras.layers.Layer):
         query_mask: `bool[B, T]`, true where a query is real; the query's Keras mask if left out.
         value_mask: `bool[B, S]`, true where a value is real; its Keras mask if left out.
         key_mask: `bool[B, S]`, true where a key is real; its Keras mask if left out.
-        attention_mask: true or non-zero where attending is allowed; `[B, T, S]` or, for masks of
-            single heads, `[B, H, T, S]`.
+        attention_mask: true or non-zero where attending is allowed; `[B, S]`, `[B, T, S]`,
+            `[B, 1, T, S]` or, for masks of single heads, `[B, H, T, S]`. Keras's `[T, S]` is
+            known by a first size that is T and not B; pass `[1, T, S]` where both may be equal.
         return_attention_scores: whether to return the weights besides.
         training: whether to drop.
         use_causal_mask: whether a query sees no step after its own.
+        bias: added to the scores before the mask; a float that broadcasts to `[B, H, T, S]`.
+        cache: what `init_cache` made or the last call returned: query and value are the next
+            steps of a sequence, and each sees itself and all before it. S is then the cache's
+            length in `attention_mask` and `bias`, and T in `value_mask` and `key_mask`.
+        cache_index: with a cache, the place of the first of these steps; an int or a tensor.
 
     Returns:
-        `float[B, T, D]` with the query's mask, and with `return_attention_scores` the weights
-        `float[B, H, T, S]`.
+        `float[B, T, D]` with the query's mask; with `return_attention_scores` the weights
+        `float[B, H, T, S]` besides; with `cache` the cache, these steps in it, last.
 
     Raises:
-        ValueError: if a size is not positive, `dropout` lies outside [0, 1], flash attention is
-            asked for together with dropout or with the weights, or, when the layer is built, if
-            `attention_axes` are not different axes between the first and the last.
+        ValueError: if a size is not positive, `dropout` lies outside [0, 1], options do not go
+            together, or, when the layer is built, if `attention_axes` are not different axes
+            between the first and the last; when it is called, if a mask or bias does not fit.
 
     Example:
         >>> layer = MultiHeadAttention(num_heads=2, key_dim=3)
@@ -79,94 +114,15 @@ class MultiHeadAttention(keras.layers.Layer):
         >>> output, weights = layer(x, x, return_attention_scores=True)
         >>> tuple(output.shape), tuple(weights.shape)
         ((1, 5, 7), (1, 2, 5, 5))
+
+        Step by step, each step sees those before it:
+
+        >>> cache = layer.init_cache(batch_size=1, max_length=5)
+        >>> for i in range(5):
+        ...     step, cache = layer(x[:, i : i + 1], x[:, i : i + 1], cache=cache, cache_index=i)
+        >>> tuple(step.shape), tuple(cache.key.shape)
+        ((1, 1, 7), (1, 5, 2, 3))
     """
-
-    def __init__(
-        self,
-        num_heads: int,
-        key_dim: int,
-        value_dim: int | None = None,
-        dropout: float = 0.0,
-        use_bias: bool = True,
-        output_shape: int | Sequence[int] | None = None,
-        attention_axes: int | Sequence[int] | None = None,
-        sliding_window: int | None = None,
-        flash_attention: bool | None = None,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
-        kernel_regularizer: Any = None,
-        bias_regularizer: Any = None,
-        activity_regularizer: Any = None,
-        kernel_constraint: Any = None,
-        bias_constraint: Any = None,
-        use_gate: bool = False,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        check_positive("num_heads", num_heads)
-        check_positive("key_dim", key_dim)
-        check_rate("dropout", dropout)
-        for name, value in (("value_dim", value_dim), ("sliding_window", sliding_window)):
-            if value is not None:
-                check_positive(name, value)
-        super().__init__(**kwargs)
-        self.supports_masking = True
-        self.num_heads = num_heads
-        self.key_dim = key_dim
-        self.value_dim = value_dim or key_dim
-        self.dropout = dropout
-        self.use_bias = use_bias
-        # Not `output_shape`: Keras's models ask a layer's for something else.
-        self._output_sizes = as_integers("output_shape", output_shape)
-        for size in self._output_sizes or ():
-            check_positive("output_shape", size)
-        self._axes_given = as_integers("attention_axes", attention_axes)
-        self.sliding_window = sliding_window
-        self.flash_attention = flash_attention
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        # Of the projections, which get it below; the layer's own would count it once more.
-        self._projection_regularizer = keras.regularizers.get(activity_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.use_gate = use_gate
-        self.seed = seed
-        if self._flash_attention and dropout:
-            raise ValueError(
-                "Dropout is not supported when flash attention is enabled: "
-                f"flash_attention={flash_attention} needs dropout=0, not {dropout}"
-            )
-
-    @property
-    def _flash_attention(self) -> bool:
-        return bool(self.flash_attention or keras.config.is_flash_attention_enabled())
-
-    @property
-    def attention_axes(self) -> tuple[int, ...] | None:
-        """The axes over which attention runs; `None` before the layer is built for the default."""
-        return self._axes if self.built else self._axes_given
-
-    @property
-    def query_dense(self) -> keras.layers.EinsumDense:
-        """The projection of the query."""
-        return self._query_dense
-
-    @property
-    def key_dense(self) -> keras.layers.EinsumDense:
-        """The projection of the key."""
-        return self._key_dense
-
-    @property
-    def value_dense(self) -> keras.layers.EinsumDense:
-        """The projection of the value."""
-        return self._value_dense
-
-    @property
-    def output_dense(self) -> keras.layers.EinsumDense:
-        """The projection of the concatenated heads."""
-        return self._output_dense
 
     def build(
         self,
@@ -176,14 +132,8 @@ class MultiHeadAttention(keras.layers.Layer):
     ) -> None:
         """Makes the projections for these shapes."""
         key_shape = value_shape if key_shape is None else key_shape
-        _check_same_steps(value_shape, key_shape)
+        check_same_steps(value_shape, key_shape)
         rank = len(query_shape)
-        heads, key_heads = (self.num_heads, self.value_dim), (self.num_heads, self.key_dim)
-        self._query_dense = self._project("query", query_shape, key_heads)
-        self._key_dense = self._project("key", key_shape, key_heads)
-        if self.use_gate:
-            self._gate_dense = self._project("gate", query_shape, heads, activation="sigmoid")
-        self._value_dense = self._project("value", value_shape, heads)
         axes = self._axes_given or tuple(range(1, rank - 1))
         self._axes = tuple(axis if axis >= 0 else rank + axis for axis in axes)
         if not set(self._axes) <= set(range(1, rank - 1)) or len(set(self._axes)) < len(axes):
@@ -191,47 +141,67 @@ class MultiHeadAttention(keras.layers.Layer):
                 f"attention_axes={self._axes_given} must be different axes between the first and "
                 f"the last of {rank}"
             )
-        self._equations = einsum_equations(rank + 1, self._axes)
+        if self.position is not None and len(axes) != 1:
+            raise ValueError(f"position={self.position!r} needs one attention axis, not {axes}")
+        heads, key_heads = (self.num_heads, self.value_dim), (self.num_heads, self.key_dim)
+        self._query_dense = self._project("query", query_shape, key_heads)
+        self._key_dense = self._project("key", key_shape, (self._groups, self.key_dim))
+        if self.use_gate:
+            self._gate_dense = self._project("gate", query_shape, heads, activation="sigmoid")
+        self._value_dense = self._project("value", value_shape, (self._groups, self.value_dim))
         self._dropout_layer = keras.layers.Dropout(
             self.dropout, seed=self.seed, dtype=self.dtype_policy
         )
         sizes = self._output_sizes or (query_shape[-1],)
-        concatenated = (*query_shape[:-1], self.num_heads, self.value_dim)
+        concatenated = (*query_shape[:-1], *heads)
         self._output_dense = self._project("attention_output", concatenated, sizes, bound=2)
+        # After all that Keras has, so that its weights fit.
+        if self.qk_norm:
+            self._query_norm, self._key_norm = (
+                keras.layers.RMSNormalization(dtype=self.dtype_policy, name=f"{name}_norm")
+                for name in ("query", "key")
+            )
+            for norm in (self._query_norm, self._key_norm):
+                norm.build((None, None, None, self.key_dim))
+                norm.supports_masking = True
+        if self.position == "relative":
+            self._relative_position = keras.layers.Embedding(
+                self.relative_num_buckets,
+                self.num_heads,
+                embeddings_initializer="zeros",
+                dtype=self.dtype_policy,
+                name="relative_position",
+            )
+            self._relative_position.build((None,))
 
-    def _project(
-        self,
-        name: str,
-        shape: Sequence[int | None],
-        sizes: Sequence[int | None],
-        bound: int = 1,
-        activation: str | None = None,
-    ) -> keras.layers.EinsumDense:
-        """A built projection of the last `bound` axes to `sizes`."""
-        letters = iter(string.ascii_lowercase)
-        free = "".join(next(letters) for _ in shape[:-bound])
-        summed = "".join(next(letters) for _ in shape[-bound:])
-        made = "".join(next(letters) for _ in sizes)
-        layer = keras.layers.EinsumDense(
-            f"{free}{summed},{summed}{made}->{free}{made}",
-            output_shape=(*(None for _ in free[1:]), *sizes),
-            bias_axes=made if self.use_bias else None,
-            activation=activation,
-            # Copies: a stateless initialiser used twice gives the same numbers twice.
-            kernel_initializer=_copy(self.kernel_initializer),
-            bias_initializer=_copy(self.bias_initializer),
+    def _project(self, *args: Any, **kwargs: Any) -> keras.layers.EinsumDense:
+        return make_projection(
+            *args,
+            use_bias=self.use_bias,
+            kernel_initializer=self.kernel_initializer,
+            bias_initializer=self.bias_initializer,
             kernel_regularizer=self.kernel_regularizer,
             bias_regularizer=self.bias_regularizer,
             activity_regularizer=self._projection_regularizer,
             kernel_constraint=self.kernel_constraint,
             bias_constraint=self.bias_constraint,
             dtype=self.dtype_policy,
-            name=name,
+            **kwargs,
         )
-        # A projection works step by step: it destroys no mask, and need not warn that it does.
-        layer.supports_masking = True
-        layer.build(tuple(shape))
-        return layer
+
+    def init_cache(self, batch_size: int, max_length: int) -> AttentionCache:
+        """An empty cache, for decoding of up to `max_length` steps.
+
+        Raises:
+            ValueError: if a size is not positive.
+        """
+        check_positive("batch_size", batch_size)
+        check_positive("max_length", max_length)
+        shape = (batch_size, max_length, self._groups)
+        key, value = (
+            ops.zeros((*shape, size), self.compute_dtype) for size in (self.key_dim, self.value_dim)
+        )
+        return AttentionCache(key, value, ops.zeros(shape[:2], "bool"))
 
     def call(
         self,
@@ -245,33 +215,91 @@ class MultiHeadAttention(keras.layers.Layer):
         return_attention_scores: bool = False,
         training: bool | None = None,
         use_causal_mask: bool = False,
+        *,
+        bias: Any = None,
+        cache: AttentionCache | None = None,
+        cache_index: Any = None,
     ) -> Any:
         """Attends; see the class for shapes."""
-        key = value if key is None else key
-        axes, rank = self._axes, len(query.shape)
-        mask = step_mask(
-            query, value, axes, use_causal_mask, self.sliding_window, rank + len(axes)
-        )  # bool[1, 1, T, S]
-        sides = {"query_mask": query_mask, "value_mask": value_mask, "key_mask": key_mask}
-        for name, side in sides.items():
-            if side is not None:
-                mask = both(mask, side_mask(name, side, axes, rank))  # bool[B, 1, T, S]
-        if attention_mask is not None:
-            mask = both(mask, full_rank(attention_mask, axes, rank + len(axes)))
+        cache, first, limit = opened(cache, cache_index, query.shape, value.shape)
+        axes = self._axes
         gate = self._gate_dense(query) if self.use_gate else None  # [B, T, H, V]
-        query = self._query_dense(query)  # [B, T, H, K]
-        key = self._key_dense(key)  # [B, S, H, K]
-        value = self._value_dense(value)  # [B, S, H, V]
+        key = self._key_dense(value if key is None else key)  # [B, S, G, K]
+        query, key = self._place(self._query_dense(query), key, first, limit)  # [B, T, H, K]
+        value = self._value_dense(value)  # [B, S, G, V]
+        causal, window, order = use_causal_mask, self.sliding_window, None
+        shape = scores_shape(query.shape[:-1], value.shape[:-1], axes, self.num_heads)
+        sides = {"value_mask": value_mask, "key_mask": key_mask}
+        if cache is not None:
+            new = merged(sides, None, axes, shape)  # bool[B, 1, 1, T]
+            cache = write(cache, cache_index, key, value, None if new is None else new[:, 0, 0])
+            key, value, written = cache
+            sides, causal = {"cache": written}, True
+            shape = scores_shape(query.shape[:-1], value.shape[:-1], axes, self.num_heads)
+        rows, columns = (ops.shape(side)[axes[0]] for side in (query, key))
+        plain = type(self)._compute_attention is MultiHeadAttention._compute_attention
+        if cache is not None or not plain or len(axes) != 1:
+            order = step_mask(rows, columns, axes, causal, window, len(shape), first)
+            causal, window = False, None
+        mask = both(order, merged(sides, attention_mask, axes, shape))
+        blind = None
+        if query_mask is not None:
+            # A mask of its rows spares what attends in blocks a mask of all pairs.
+            blind = side_mask("query_mask", query_mask, axes, shape)  # bool[B, 1, T, 1]
+            if not plain or return_attention_scores:
+                mask = both(mask, blind)
+        # What is off is not passed, for a subclass may know Keras's arguments alone.
+        options = {
+            "use_causal_mask": causal or None,
+            "bias": self._bias(bias, rows, columns, first, shape),
+            "window": window,
+        }
         context, weights = self._compute_attention(
-            query, key, value, mask, training, return_attention_scores
+            query,
+            key,
+            value,
+            mask,
+            training,
+            return_attention_scores,
+            **{name: option for name, option in options.items() if option is not None},
         )
-        if gate is not None:
-            context = context * gate
-        output = self._output_dense(context)  # [B, T, D]
+        if blind is not None:
+            real = ops.cast(query_mask, "bool")[..., None, None]  # bool[B, T, 1, 1]
+            context = ops.where(real, context, ops.zeros_like(context))
+        output = self._output_dense(context if gate is None else context * gate)  # [B, T, D]
         if query_mask is not None:
             # Keras passes on the mask that a tensor carries; one that is passed must go on too.
             set_keras_mask(output, ops.cast(query_mask, "bool"))
-        return (output, weights) if return_attention_scores else output
+        outputs = (output, weights) if return_attention_scores else (output,)
+        outputs = outputs if cache is None else (*outputs, cache)
+        return outputs if len(outputs) > 1 else output
+
+    def _place(self, query: Any, key: Any, first: Any, limit: int | None) -> tuple[Any, Any]:
+        """Queries and keys, projected, normalised and turned to their places."""
+        if self.qk_norm:
+            query, key = self._query_norm(query), self._key_norm(key)
+        if self.position == "rotary":
+            query, key = (
+                rotate(side, self._axes[0], self.rotary_max_wavelength, first, limit)
+                for side in (query, key)
+            )
+        return query, key
+
+    def _bias(self, bias: Any, rows: Any, columns: Any, first: Any, shape: Sequence) -> Any:
+        """What is added to the scores, by the caller and by the positions."""
+        if bias is not None:
+            check_fits("bias", bias.shape, shape)
+        if self.position not in ("alibi", "relative"):
+            return bias
+        distance = distances(rows, columns, first)  # int32[T, S]
+        if self.position == "alibi":
+            added = alibi_bias(self.num_heads, distance)  # float32[H, T, S]
+        else:
+            table = self._relative_position(np.arange(self.relative_num_buckets))  # float[N, H]
+            limit, sides = self.relative_max_distance, self.relative_bidirectional
+            added = relative_bias(table, distance, limit, sides)  # float[H, T, S]
+        added = ops.expand_dims(added, 0)  # float[1, H, T, S]
+        return added if bias is None else added + ops.cast(bias, added.dtype)
 
     def _compute_attention(
         self,
@@ -282,47 +310,54 @@ class MultiHeadAttention(keras.layers.Layer):
         training: bool | None = None,
         return_attention_scores: bool = False,
         use_causal_mask: bool = False,
+        *,
+        bias: Any = None,
+        window: int | None = None,
     ) -> tuple[Any, Any]:
         """Attention between projected inputs; a subclass may put its own in its place.
 
         Args:
             query: `float[B, T, H, K]`.
-            key: `float[B, S, H, K]`.
-            value: `float[B, S, H, V]`.
+            key: `float[B, S, G, K]`.
+            value: `float[B, S, G, V]`.
             attention_mask: true where attending is allowed; what broadcasts to `[B, H, T, S]`, or
                 `[B, T, S]`.
             training: whether to drop.
             return_attention_scores: whether the weights will be used.
             use_causal_mask: whether a query sees no step after its own.
+            bias: added to the scores; what broadcasts to `[B, H, T, S]`.
+            window: how many steps, itself included, a query sees to either side.
 
         Returns:
             The context `float[B, T, H, V]`, and the weights `float[B, H, T, S]` or `None`.
         """
-        axes, rank = self._axes, len(query.shape) + len(self._axes)
-        mask = step_mask(query, value, axes, use_causal_mask, None, rank - 1)
-        if attention_mask is not None:
-            mask = both(full_rank(attention_mask, axes, rank - 1), mask)
-        scale = 1.0 / math.sqrt(self.key_dim)
-        if not self._flash_attention:
-            return attend(
-                query, key, value, mask, scale, self._drop(training), self._equations, len(axes)
-            )
-        if return_attention_scores:
+        if self._flash_attention and return_attention_scores:
             raise ValueError(
-                "Returning attention scores is not supported when flash attention is enabled: "
+                "Returning attention scores is not supported when flash attention is enabled. "
+                "Please disable flash attention to access attention scores: "
                 "return_attention_scores=True needs flash_attention=False"
             )
-        context = ops.dot_product_attention(
-            query, key, value, mask=mask, scale=scale, flash_attention=True
-        )  # [B, T, H, V]
-        if mask is not None:
-            # The backends average over what a row without anything to attend to must not see.
-            seen = ops.expand_dims(ops.any(mask, axis=-1), -1)  # bool[B, H, T, 1]
-            context = ops.where(ops.transpose(seen, (0, 2, 1, 3)), context, 0.0)  # [B, T, H, V]
-        return context, None
-
-    def _drop(self, training: bool | None) -> Any:
-        return (lambda w: self._dropout_layer(w, training=training)) if self.dropout else None
+        if attention_mask is not None:
+            attention_mask = ops.convert_to_tensor(attention_mask)
+            shape = scores_shape(query.shape[:-1], value.shape[:-1], self._axes, self.num_heads)
+            attention_mask = full_rank(attention_mask, self._axes, shape)
+        query, key, value = (ops.convert_to_tensor(side) for side in (query, key, value))
+        drops = self.dropout and training
+        return attend(
+            query,
+            key,
+            value,
+            scale=1.0 / math.sqrt(self.key_dim),
+            mask=attention_mask,
+            bias=bias,
+            causal=use_causal_mask,
+            window=window,
+            soft_cap=self.logits_soft_cap,
+            dropout=(lambda w: self._dropout_layer(w, training=True)) if drops else None,
+            axes=self._axes,
+            return_weights=return_attention_scores,
+            flash_attention=self._flash_attention,
+        )
 
     def compute_output_shape(
         self,
@@ -331,7 +366,7 @@ class MultiHeadAttention(keras.layers.Layer):
         key_shape: Sequence[int | None] | None = None,
     ) -> tuple[int | None, ...]:
         """The query's shape, its last size changed if `output_shape` says so."""
-        _check_same_steps(value_shape, value_shape if key_shape is None else key_shape)
+        check_same_steps(value_shape, value_shape if key_shape is None else key_shape)
         return (*query_shape[:-1], *(self._output_sizes or query_shape[-1:]))
 
     def compute_output_spec(
@@ -346,52 +381,20 @@ class MultiHeadAttention(keras.layers.Layer):
         return_attention_scores: bool = False,
         training: bool | None = None,
         use_causal_mask: bool = False,
+        *,
+        bias: Any = None,
+        cache: AttentionCache | None = None,
+        cache_index: Any = None,
     ) -> Any:
-        """The symbolic output, and the symbolic weights where they are asked for."""
+        """The symbolic output, weights if asked for, and cache if there is one."""
         key_shape = None if key is None else key.shape
         shape = self.compute_output_shape(query.shape, value.shape, key_shape)
-        output = keras.KerasTensor(shape, dtype=self.compute_dtype)
-        if not return_attention_scores:
-            return output
-        others = [n for axis, n in enumerate(query.shape[:-1]) if axis not in self._axes]
-        steps = [side.shape[axis] for side in (query, value) for axis in self._axes]
-        weights = (*others, self.num_heads, *steps)
-        return output, keras.KerasTensor(weights, dtype=self.compute_dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        """Every constructor argument, by name."""
-        own = {
-            "num_heads": self.num_heads,
-            "key_dim": self.key_dim,
-            "value_dim": self.value_dim,
-            "dropout": self.dropout,
-            "use_bias": self.use_bias,
-            "output_shape": self._output_sizes,
-            "attention_axes": self._axes_given,
-            "sliding_window": self.sliding_window,
-            "flash_attention": self.flash_attention,
-            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
-            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": keras.regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
-            "activity_regularizer": keras.regularizers.serialize(self._projection_regularizer),
-            "kernel_constraint": keras.constraints.serialize(self.kernel_constraint),
-            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
-            "use_gate": self.use_gate,
-            "seed": self.seed,
-        }
-        return {**super().get_config(), **own}
-
-
-def _copy(initializer: Any) -> Any:
-    if not isinstance(initializer, keras.initializers.Initializer):
-        return initializer
-    return type(initializer).from_config(initializer.get_config())
-
-
-def _check_same_steps(value_shape: Sequence, key_shape: Sequence) -> None:
-    if tuple(value_shape[1:-1]) != tuple(key_shape[1:-1]):
-        raise ValueError(
-            "the steps of value and key must be equal, not those of the shapes "
-            f"{tuple(value_shape)} and {tuple(key_shape)}"
-        )
+        outputs: tuple = (keras.KerasTensor(shape, dtype=self.compute_dtype),)
+        if return_attention_scores:
+            keys = value.shape if cache is None else cache[0].shape[:-1]
+            weights = scores_shape(query.shape, keys, self._axes, self.num_heads)
+            outputs += (keras.KerasTensor(weights, dtype=self.compute_dtype),)
+        if cache is not None:
+            parts = (keras.KerasTensor(part.shape, dtype=part.dtype) for part in cache)
+            outputs += (AttentionCache(*parts),)
+        return outputs if len(outputs) > 1 else outputs[0]

@@ -8,6 +8,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.layers.attention_fast import blocked_attention, takes
+from zoo.layers.attention_masks import both, step_mask
+from zoo.layers.fused_attention import fused_attention, fuses
+
 
 def scaled_dot_product_attention(
     query: Any,
@@ -30,8 +34,8 @@ def scaled_dot_product_attention(
 
     Args:
         query: `float[B, T, H, K]`.
-        key: `float[B, S, H, K]`.
-        value: `float[B, S, H, V]`.
+        key: `float[B, S, G, K]`, G a divisor of H: as many queries' heads share one of these.
+        value: `float[B, S, G, V]`.
         mask: true or non-zero where attending is allowed; anything that broadcasts to
             `[B, H, T, S]`.
         scale: factor of the scores; `1 / sqrt(K)` if left out.
@@ -46,52 +50,163 @@ def scaled_dot_product_attention(
         >>> tuple(context.shape), tuple(weights.shape)
         ((1, 3, 1, 2), (1, 1, 3, 3))
     """
-    scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
-    equations = ("bthk,bshk->bhts", "bhts,bshv->bthv")
-    return attend(query, key, value, mask, scale, dropout, equations, 1)
+    return portable_attention(query, key, value, scale=scale, mask=mask, dropout=dropout)
 
 
 def attend(
     query: Any,
     key: Any,
     value: Any,
-    mask: Any,
-    scale: float,
-    dropout: Callable[[Any], Any] | None,
-    equations: tuple[str, str],
-    key_axes: int,
+    *,
+    scale: float | None = None,
+    mask: Any = None,
+    bias: Any = None,
+    causal: bool = False,
+    window: int | None = None,
+    soft_cap: float | None = None,
+    dropout: Callable[[Any], Any] | None = None,
+    axes: tuple[int, ...] = (1,),
+    return_weights: bool = False,
+    flash_attention: bool | None = None,
 ) -> tuple[Any, Any]:
-    """Attention along any axes, as `equations` for these axes has it.
+    """What `portable_attention` gives, the fastest way there is to it.
 
     Args:
-        query: projected queries, heads and sizes last.
-        key: projected keys.
-        value: projected values.
-        mask: true or non-zero where attending is allowed; must broadcast to the scores.
-        scale: factor of the scores.
-        dropout: applied to the weights before the values are averaged.
-        equations: of the scores and of the context.
-        key_axes: how many of the scores' last axes a softmax sums over.
+        query: as there, and so all others but the last two.
+        key: as there.
+        value: as there.
+        scale: as there.
+        mask: as there.
+        bias: as there.
+        causal: as there.
+        window: as there.
+        soft_cap: as there.
+        dropout: as there.
+        axes: as there.
+        return_weights: whether the weights will be used.
+        flash_attention: whether to insist on the backend's flash attention, where it can do what
+            is asked, or, `False`, to do without.
 
     Returns:
-        The context, and the weights before dropout.
+        The context, and the weights or, where they are not asked for, `None`.
+
+    Example:
+        >>> one = ops.ones((1, 3, 1, 2))
+        >>> context, weights = attend(one, one, one, causal=True)
+        >>> tuple(context.shape), weights
+        ((1, 3, 1, 2), None)
     """
-    scores = ops.einsum(equations[0], query * ops.cast(scale, query.dtype), key)  # [B, H, T, S]
+    same = {
+        "scale": 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale,
+        "mask": mask,
+        "bias": bias,
+        "causal": causal,
+        "window": window,
+        "soft_cap": soft_cap,
+    }
+    if len(query.shape) == 4 and dropout is None and not return_weights:
+        if fuses(query, key, value, soft_cap, flash_attention):
+            del same["soft_cap"]
+            return fused_attention(query, key, value, flash_attention=flash_attention, **same), None
+        if takes(query, key, value, **same):
+            return blocked_attention(query, key, value, **same), None
+    context, weights = portable_attention(query, key, value, dropout=dropout, axes=axes, **same)
+    return context, weights if return_weights else None
+
+
+def portable_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    *,
+    scale: float | None = None,
+    mask: Any = None,
+    bias: Any = None,
+    causal: bool = False,
+    window: int | None = None,
+    soft_cap: float | None = None,
+    dropout: Callable[[Any], Any] | None = None,
+    axes: tuple[int, ...] = (1,),
+) -> tuple[Any, Any]:
+    """Attention along any axes, as its equations have it.
+
+        scores = Q K^T * scale;   scores = soft_cap tanh(scores / soft_cap);   scores += bias
+        weights = softmax(scores where mask, 0 elsewhere),   context = weights V
+
+    Sources: Vaswani et al. 2017; the cap, Bello et al. 2016 and Gemma 2, 2024; heads that share
+    keys and values, Ainslie et al. 2023.
+
+    Args:
+        query: `float[B, T, H, K]`, T standing for all axes of attention and others among them.
+        key: `float[B, S, G, K]`, G a divisor of H: head h looks at head `h // (H / G)`.
+        value: `float[B, S, G, V]`.
+        scale: factor of the scores; `1 / sqrt(K)` if left out.
+        mask: true or non-zero where attending is allowed; must broadcast to `[B, H, T, S]`.
+        bias: added to the scores; must broadcast to `[B, H, T, S]`.
+        causal: whether a query sees no step after its own.
+        window: how many steps, itself included, a query sees to either side.
+        soft_cap: what no score's size may reach. The bias is added later and has no cap, so that
+            it can rule out what it must.
+        dropout: applied to the weights before the values are averaged.
+        axes: the axes of attention.
+
+    Returns:
+        The context `float[B, T, H, V]`, and the weights before dropout, `float[B, H, T, S]`.
+
+    Example:
+        >>> one = ops.ones((1, 3, 4, 2))
+        >>> context, weights = portable_attention(one, one[:, :, :2], one[:, :, :2], causal=True)
+        >>> weights.shape == (1, 4, 3, 3), float(weights[0, 3, 0, 0])
+        (True, 1.0)
+    """
+    scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    heads, groups = query.shape[-2], key.shape[-2]
+    equations = einsum_equations(len(query.shape), axes, grouped=groups != heads)
+    query = query * ops.cast(scale, query.dtype)
+    scores = ops.einsum(equations[0], _split(query, -2, groups), key)  # [B, G, H/G, T, S]
+    place = -2 * len(axes) - 1
+    scores = _join(scores, place, heads, groups)  # [B, H, T, S]
     # Half precision is too coarse for the sum of a row.
     weights = ops.cast(scores, keras.backend.result_type(scores.dtype, "float32"))
     if keras.backend.standardize_dtype(scores.dtype) == "float16":
         # Two scores beyond its largest number would be infinity less infinity in the softmax.
         weights = ops.clip(weights, -65_504.0, 65_504.0)
+    if soft_cap is not None:
+        weights = soft_cap * ops.tanh(weights / soft_cap)
+    if bias is not None:
+        weights = weights + ops.cast(bias, weights.dtype)
+    mask = None if mask is None else ops.cast(mask, "bool")
+    rows, columns = (ops.shape(side)[axes[0]] for side in (query, key))
+    rank = len(query.shape) - 1 + len(axes)
+    mask = both(mask, step_mask(rows, columns, axes, causal, window, rank))
     if mask is not None:
-        mask = ops.cast(mask, "bool")
         # Finite, so that a row of nothing but masked scores is no row of NaN on the way.
         weights = ops.where(mask, weights, -1e30)
-    weights = softmax(weights, tuple(range(-key_axes, 0)))
+    weights = softmax(weights, tuple(range(-len(axes), 0)))
     if mask is not None:
         weights = ops.where(mask, weights, 0.0)
     weights = ops.cast(weights, query.dtype)  # [B, H, T, S]
     used = weights if dropout is None else dropout(weights)
-    return ops.einsum(equations[1], used, value), weights  # [B, T, H, V]
+    context = ops.einsum(equations[1], _split(used, place, groups), value)  # [B, T, G, H/G, V]
+    return _join(context, -2, heads, groups), weights  # [B, T, H, V]
+
+
+def _split(x: Any, place: int, groups: int) -> Any:
+    """The heads at `place` as two axes, `[G, H / G]`, if there are fewer groups than heads."""
+    shape = list(ops.shape(x))
+    if x.shape[place] == groups:
+        return x
+    shape[place : place + 1 or None] = [groups, x.shape[place] // groups]
+    return ops.reshape(x, shape)
+
+
+def _join(x: Any, place: int, heads: int, groups: int) -> Any:
+    """The inverse of `_split`."""
+    if heads == groups:
+        return x
+    shape = list(ops.shape(x))
+    shape[place - 1 : place + 1 or None] = [heads]
+    return ops.reshape(x, shape)
 
 
 def softmax(scores: Any, axes: tuple[int, ...]) -> Any:
@@ -109,12 +224,19 @@ def softmax(scores: Any, axes: tuple[int, ...]) -> Any:
     return ops.exp(scores - ops.logsumexp(scores, axis=axes, keepdims=True))
 
 
-def einsum_equations(rank: int, axes: tuple[int, ...]) -> tuple[str, str]:
+def einsum_equations(rank: int, axes: tuple[int, ...], grouped: bool = False) -> tuple[str, str]:
     """The einsum equations of scores and context for projections of `rank` axes.
+
+    Args:
+        rank: how many axes a projection has.
+        axes: the axes of attention.
+        grouped: whether the query's heads are two axes, those of the key and what shares one.
 
     Example:
         >>> einsum_equations(4, (1,))
         ('abcd,aecd->acbe', 'acbe,aecf->abcf')
+        >>> einsum_equations(4, (1,), grouped=True)
+        ('abczd,aecd->aczbe', 'aczbe,aecf->abczf')
     """
     letters = string.ascii_lowercase
     query = letters[:rank]
@@ -122,6 +244,10 @@ def einsum_equations(rank: int, axes: tuple[int, ...]) -> tuple[str, str]:
     key = "".join(next(fresh) if axis in axes else letter for axis, letter in enumerate(query))
     channel = next(fresh)
     batch = "".join(letter for axis, letter in enumerate(query[:-2]) if axis not in axes)
+    head = query[-2] + "z" if grouped else query[-2]
     steps = "".join(query[axis] for axis in axes) + "".join(key[axis] for axis in axes)
-    scores = batch + query[-2] + steps
-    return f"{query},{key}->{scores}", f"{scores},{key[:-1]}{channel}->{query[:-1]}{channel}"
+    scores, context = batch + head + steps, query[:-2] + head
+    return (
+        f"{context}{query[-1]},{key}->{scores}",
+        f"{scores},{key[:-1]}{channel}->{context}{channel}",
+    )

@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 # One operation for all steps is faster than a loop up to about this many rows.
-BLOCK_ROWS = 16
+BLOCK_ROWS = 4
 
 
 def takes(cell: Any, sequences: Any, training: bool) -> bool:
@@ -245,14 +245,16 @@ def _spread(parts: list, back: Any, count: Any, units: int) -> Any:
 
 
 def _torch(
-    sequences: Any, mask: Any, state: list, weights: list, sequential: bool, training: bool
+    sequences: Any, mask: Any, state: list, weights: list, sequential: bool, _: bool
 ) -> tuple[Any, Any, Any]:
     import torch
 
     kernel, recurrent, bias = weights
     packed = [kernel.T.contiguous(), recurrent.T.contiguous(), bias, torch.zeros_like(bias)]
     before = [s[None].contiguous() for s in state]  # float[1, B, U]
-    options = (True, 1, 0.0, training, False)  # biases, layers, dropout, training, two directions
+    # Whatever `training` says: a gradient may be asked for.
+    keep = torch.is_grad_enabled()
+    options = (True, 1, 0.0, keep, False)  # biases, layers, dropout, training, two directions
     if mask is None or not mask.numel() or mask.all():
         if not sequences.shape[1] or not sequences.shape[0]:
             empty = sequences.new_zeros((*sequences.shape[:2], state[0].shape[1]))
