@@ -61,6 +61,25 @@ def draw(
     return [folder / file for file in figures]
 
 
+def draw_ratios(ratios: Mapping[str, float], title: str, file: Path) -> None:
+    """Draws a bar a case, above 1 where we are faster than the peer; nothing without matplotlib."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        print("no picture: pip install 'sequence-zoo[plot]' brings what draws it")
+        return
+    figure = _figure(8, 1 + 0.3 * len(ratios), f"Time of the peer over ours ({title})")
+    axes = figure.subplots()
+    colors = [_BLUE if value >= 1 else _ORANGE for value in ratios.values()]
+    bars = axes.barh(list(ratios), list(ratios.values()), color=colors)
+    axes.bar_label(bars, fmt=" %.2f")
+    axes.axvline(1.0, color=_GREY, linewidth=0.8)
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    with replacing(file) as beside:
+        figure.savefig(beside, format="png")
+
+
 def _figure(width: float, height: float, title: str) -> Any:
     # Not pyplot: it would keep the figure, and look for a screen.
     from matplotlib.figure import Figure
