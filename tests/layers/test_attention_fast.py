@@ -174,3 +174,18 @@ def test_it_takes_what_is_worth_it(monkeypatch):
     assert not takes(large[..., None], large[..., None], large[..., None], scale=1.0)
     assert not takes(*[keras.KerasTensor((None, 512, 2, 3))] * 3, scale=1.0)
     assert not takes(*[tf.cast(large, "int32")] * 3, scale=1.0)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (2, 0), (0, 0)], ids=str)
+def test_a_masked_batch_without_rows_or_steps_in_a_graph_that_knows_no_size(shape):
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((None, None, 2, 3)), tf.TensorSpec((None, 1, 1, None), tf.bool)]
+
+    @tf.function(input_signature=signature)
+    def run(x, mask):
+        return blocked_attention(x, x, x, scale=0.4, mask=mask)
+
+    rows, steps = shape
+    result = run(tf.zeros((rows, steps, 2, 3)), tf.ones((rows, 1, 1, steps), tf.bool))
+    assert result.shape == (rows, steps, 2, 3)

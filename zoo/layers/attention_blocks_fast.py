@@ -154,8 +154,13 @@ class Blocks:
     def rows(self, x: Any, at: Any) -> Any:
         """A block of what broadcasts to `[B, H, T, S]`; its rows are one if those of `x` are."""
         tf = self.tf
-        flat = tf.reshape(x, (-1, sizes(tf, x)[3]))
-        made = tf.gather(flat, self._places(x, at))  # [heads, rows, S]
+        batch, heads, length, width = sizes(tf, x)
+        flat = tf.reshape(x, (batch * heads * length, width))  # -1 of no row is no number
+        places = self._places(x, at)
+        if not x.shape.is_fully_defined():
+            # There may be no row at all, and the loop still takes one turn.
+            flat, places = tf.pad(flat, ((0, 1), (0, 0))), tf.maximum(places, 0)
+        made = tf.gather(flat, places)  # [heads, rows, S]
         made = made if x.shape[3] == 1 else made[:, :, self.low : self.high]
         return made[0] if self.single else made
 
