@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers as stock
 
-from zoo.layers import LSTM, LSTMCell, LSTMState, lstm_step
+from zoo.layers import LSTM, LSTMCell, LSTMState, lstm_fast, lstm_step
 
 # Every dimension is its own prime, so that a swapped axis cannot pass.
 B, T, D, U = 5, 7, 3, 2
@@ -531,6 +531,7 @@ def as_if_on_a_gpu(monkeypatch):
 
     monkeypatch.setattr(module, "cudnn_ok", lambda *_: True)
     monkeypatch.setattr(module, "backend_lstm", cudnn)
+    monkeypatch.setattr(lstm_fast, "_on_gpu", lambda: True)
     return calls
 
 

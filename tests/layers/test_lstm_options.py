@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from zoo.layers import LSTM, LSTMCell
+from zoo.layers import LSTM, LSTMCell, lstm_fast
 
 B, T, D, U, P = 5, 11, 7, 3, 2
 KINDS = {
@@ -136,11 +136,32 @@ def test_dropped_weights_are_the_same_for_all_steps_and_others_in_the_next_call(
     assert np.abs(first - whole).max() > 1e-3
 
 
-def test_with_all_weights_dropped_no_step_knows_the_one_before(rng, numpy):
-    layer = LSTM(U, recurrent_weight_dropout=1.0, recurrent_activation="hard_sigmoid")
-    layer.build((B, T, D))
-    mask = layer.cell.dropped_recurrent_kernel(training=True)
-    assert np.abs(numpy(mask)).max() == 0.0
+def test_with_all_weights_dropped_no_step_knows_the_hidden_state_before(
+    rng, randomize, numpy, assert_near
+):
+    x = rng.normal(size=(B, T, D)).astype("float32")
+    dropped = LSTM(U, recurrent_weight_dropout=1.0, return_sequences=True)
+    without = LSTM(U, return_sequences=True)
+    for layer in (dropped, without):
+        layer.build(x.shape)
+        randomize(layer)
+    kernel, recurrent, bias = without.get_weights()
+    without.set_weights([kernel, np.zeros_like(recurrent), bias])
+    assert_near(dropped(x, training=True), without(x))
+    assert np.abs(numpy(dropped(x)) - numpy(without(x))).max() > 1e-3
+
+
+def test_the_fast_way_is_taken_where_there_is_one(monkeypatch, rng):
+    """Else a comparison of the fast way with the portable one would compare nothing."""
+    taken = []
+    run = lstm_fast.run
+    monkeypatch.setattr(lstm_fast, "run", lambda *a, **kw: taken.append(1) or run(*a, **kw))
+    x = rng.normal(size=(B, T, D)).astype("float32")
+    plain = [LSTM(U), LSTM(U, use_cudnn=False), LSTM(U, dropout=0.5)]
+    others = [LSTM(U, **KINDS["all"]), LSTM(U, activation="relu"), LSTM(U, unroll=True)]
+    for layer in (*plain, *others):
+        layer(x, training=True)
+    assert len(taken) == (len(plain) if keras.backend.backend() != "jax" else 0)
 
 
 @pytest.mark.parametrize("order", ["xh", "hx"])

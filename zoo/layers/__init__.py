@@ -9,7 +9,8 @@ from zoo.layers.attention_cache import AttentionCache
 from zoo.layers.dot_product import scaled_dot_product_attention
 from zoo.layers.dropout import WordDropout
 from zoo.layers.lstm import LSTM
-from zoo.layers.lstm_cell import LSTMCell, LSTMState, lstm_step
+from zoo.layers.lstm_cell import LSTMCell
+from zoo.layers.lstm_equations import LSTMState, lstm_step
 from zoo.layers.masking import LengthMask
 from zoo.layers.min_lstm import MinLSTM, MinLSTMCell, log_space_candidate, min_lstm_gates
 from zoo.layers.pooling import MaskedPooling

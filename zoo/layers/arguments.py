@@ -4,6 +4,8 @@ import math
 import numbers
 from typing import Any
 
+import keras
+
 
 def check_positive(name: str, value: Any) -> None:
     """Raises `ValueError` unless `value` is a whole number above zero.
@@ -73,3 +75,16 @@ def as_integers(name: str, value: Any) -> tuple[int, ...] | None:
     if not all(isinstance(single, numbers.Integral) for single in values):
         raise ValueError(f"Invalid `{name}`: it must be an int or a list of them, not {value!r}")
     return tuple(map(int, values))
+
+
+def copied(initializer: Any) -> Any:
+    """A copy of an initialiser, for a second weight: used twice, one gives the same numbers twice.
+
+    Example:
+        >>> one = keras.initializers.GlorotUniform(seed=1)
+        >>> copied(one) is one, copied(one).get_config() == one.get_config()
+        (False, True)
+    """
+    if not isinstance(initializer, keras.initializers.Initializer):
+        return initializer
+    return type(initializer).from_config(initializer.get_config())

@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from zoo.layers.arguments import copied
+
 
 def make_projection(
     name: str,
@@ -47,9 +49,8 @@ def make_projection(
         f"{free}{summed},{summed}{made}->{free}{made}",
         output_shape=(*(None for _ in free[1:]), *sizes),
         bias_axes=made if use_bias else None,
-        # Copies: a stateless initialiser used twice gives the same numbers twice.
-        kernel_initializer=_copy(kernel_initializer),
-        bias_initializer=_copy(bias_initializer),
+        kernel_initializer=copied(kernel_initializer),
+        bias_initializer=copied(bias_initializer),
         name=name,
         **options,
     )
@@ -72,9 +73,3 @@ def check_same_steps(value_shape: Sequence, key_shape: Sequence) -> None:
             "the steps of value and key must be equal, not those of "
             f"{tuple(value_shape)}, {tuple(key_shape)}"
         )
-
-
-def _copy(initializer: Any) -> Any:
-    if not isinstance(initializer, keras.initializers.Initializer):
-        return initializer
-    return type(initializer).from_config(initializer.get_config())

@@ -182,6 +182,10 @@ class LSTM(keras.layers.RNN):
         if self.stateful:
             # Under PyTorch, the states are overwritten in place, which would spoil the gradient.
             initial_state = [ops.copy(state) for state in initial_state]
+        # Before cuDNN, which on PyTorch's CPU backend Keras 3.15 answers with a loop of Python's.
+        own = not self.unroll and self.use_cudnn is not True
+        if own and lstm_fast.takes(self.cell, sequences, training):
+            return self._run_fast(sequences, initial_state, mask, training)
         if self.use_cudnn and self.cell.is_plain and not self.cell.recurrent_dropout:
             try:
                 return self._run_cudnn(sequences, initial_state, mask, training)
@@ -189,8 +193,6 @@ class LSTM(keras.layers.RNN):
                 pass
         if self.use_cudnn is True:
             raise ValueError("use_cudnn=True cannot work here: use 'auto', or a GPU and defaults")
-        if not self.unroll and lstm_fast.takes(self.cell, sequences, training):
-            return self._run_fast(sequences, initial_state, mask, training)
         if self.unroll:
             return self._run_unrolled(sequences, initial_state, mask, training)
         return super().inner_loop(sequences, initial_state, mask=mask, training=training)

@@ -1,7 +1,7 @@
-"""One step of an LSTM: a pure function, and the cell around it."""
+"""The cell of an LSTM."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -10,7 +10,8 @@ from keras import ops
 # nowhere public; without it a cell of ours in Keras's RNN would keep the first batch's masks.
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
-from zoo.layers.arguments import check_positive, check_rate
+from zoo.layers.arguments import check_positive, check_rate, copied
+from zoo.layers.lstm_equations import LSTMState, normalize, step_with_gates
 
 # What Keras's cell has not, and where it is off.
 OPTIONS = {
@@ -19,48 +20,6 @@ OPTIONS = {
     "peephole": False,
     "recurrent_weight_dropout": 0.0,
 }
-
-Activation = Callable[[Any], Any]
-
-
-class LSTMState(NamedTuple):
-    """What an LSTM carries from step to step.
-
-    Args:
-        hidden: `float[B, U]`, the output of the last step, h.
-        cell: `float[B, U]`, the cell state, c.
-    """
-
-    hidden: Any
-    cell: Any
-
-
-def lstm_step(
-    gates: Any, cell: Any, activation: Activation = ops.tanh, gate: Activation = ops.sigmoid
-) -> LSTMState:
-    """One step of an LSTM, from its gates' inputs on.
-
-        i, f, o = gate(...), g = activation(...)
-        c' = f * c + i * g
-        h' = o * activation(c')
-
-    Args:
-        gates: `float[B, 4U]`, `[h, x] W + b` of all gates in the order i, f, c, o.
-        cell: `float[B, U]`, the cell state before.
-        activation: of the candidate and of the cell state.
-        gate: activation of the three gates.
-
-    Returns:
-        The state after.
-
-    Example:
-        >>> state = lstm_step(ops.zeros((1, 8)), ops.ones((1, 2)))
-        >>> ops.convert_to_numpy(state.cell).tolist()
-        [[0.5, 0.5]]
-    """
-    i, f, g, o = ops.split(gates, 4, axis=-1)  # each float[B, U]
-    cell = gate(f) * cell + gate(i) * activation(g)  # float[B, U]
-    return LSTMState(gate(o) * activation(cell), cell)
 
 
 @keras.saving.register_keras_serializable(package="zoo")
@@ -236,7 +195,7 @@ class LSTMCell(DropoutRNNCell, keras.layers.Layer):
             self.projection_kernel = self.add_weight(
                 shape=(self.units, self.projection_units),
                 name="projection_kernel",
-                initializer=self._fresh_kernel_initializer(),
+                initializer=copied(self.kernel_initializer),
                 regularizer=self.kernel_regularizer,
                 constraint=self.kernel_constraint,
             )
@@ -253,13 +212,6 @@ class LSTMCell(DropoutRNNCell, keras.layers.Layer):
                 setattr(self, name, self.add_weight((4 * self.units,), "ones", name=name))
             self.cell_norm_gain = self.add_weight((self.units,), "ones", name="cell_norm_gain")
             self.cell_norm_offset = self.add_weight((self.units,), "zeros", name="cell_norm_offset")
-
-    def _fresh_kernel_initializer(self) -> Any:
-        # A copy: a seeded initialiser used twice gives the same numbers twice.
-        initializer = self.kernel_initializer
-        if not isinstance(initializer, keras.initializers.Initializer):
-            return initializer
-        return type(initializer).from_config(initializer.get_config())
 
     def _initial_recurrent_kernel(self, shape: Sequence[int], dtype: Any = None) -> Any:
         # No backend decomposes every matrix of half precision, which an orthogonal one needs.
@@ -295,29 +247,26 @@ class LSTMCell(DropoutRNNCell, keras.layers.Layer):
         of_input = self._project(inputs, self.kernel, input_mask)  # float[B, 4U]
         of_hidden = self._project(hidden, recurrent_kernel, hidden_mask)  # float[B, 4U]
         if self.layer_norm:
-            of_input = _normalize(of_input) * self.input_norm_gain
-            of_hidden = _normalize(of_hidden) * self.recurrent_norm_gain
+            of_input = normalize(of_input) * self.input_norm_gain
+            of_hidden = normalize(of_hidden) * self.recurrent_norm_gain
         gates = of_input + of_hidden
         if self.bias is not None:
             gates = gates + self.bias
-        return self._advance(gates, cell)
-
-    def _advance(self, gates: Any, cell: Any) -> tuple[LSTMState, tuple]:
-        gate, activation = self.recurrent_activation, self.activation
-        i, f, g, o = ops.split(gates, 4, axis=-1)  # each float[B, U]
-        if self.peephole:
-            of_i, of_f, of_o = ops.unstack(ops.convert_to_tensor(self.peephole_kernel), 3)
-            i, f = i + of_i * cell, f + of_f * cell
-        i, f, g = gate(i), gate(f), activation(g)
-        cell = f * cell + i * g  # float[B, U]
-        o = gate(o + of_o * cell) if self.peephole else gate(o)
-        shown = cell
-        if self.layer_norm:
-            shown = _normalize(cell) * self.cell_norm_gain + self.cell_norm_offset
-        hidden = o * activation(shown)  # float[B, U]
+        peepholes = ops.convert_to_tensor(self.peephole_kernel) if self.peephole else None
+        (hidden, cell), shown = step_with_gates(
+            gates,
+            cell,
+            self.activation,
+            self.recurrent_activation,
+            peepholes,
+            self._normalize_cell if self.layer_norm else lambda cell: cell,
+        )
         if self.projection_units is not None:
             hidden = ops.matmul(hidden, self.projection_kernel)  # float[B, P]
-        return LSTMState(hidden, cell), (i, f, g, o)
+        return LSTMState(hidden, cell), shown
+
+    def _normalize_cell(self, cell: Any) -> Any:
+        return normalize(cell) * self.cell_norm_gain + self.cell_norm_offset
 
     def get_recurrent_dropout_mask(self, step_input: Any) -> Any:
         """As Keras's, and draws which weights are dropped: Keras asks for it before a loop."""
@@ -390,11 +339,3 @@ def cell_config(cell: LSTMCell) -> dict[str, Any]:
             name: getattr(cell, name) for name, off in OPTIONS.items() if getattr(cell, name) != off
         },
     }
-
-
-def _normalize(values: Any) -> Any:
-    """Mean zero and variance one along the last axis, in float32 at least."""
-    dtype = values.dtype
-    values = ops.cast(values, keras.backend.result_type(dtype, "float32"))
-    mean, variance = ops.moments(values, axes=-1, keepdims=True)
-    return ops.cast((values - mean) * ops.rsqrt(variance + 1e-5), dtype)

@@ -39,19 +39,21 @@ def takes(cell: Any, sequences: Any, training: bool) -> bool:
         return False
     if backend == "torch":
         return dtype == "float32" and sequences.device.type == "cpu"
-    return (
-        backend == "tensorflow"
-        and dtype in ("float32", "bfloat16")
-        and not _is_compiled_elsewhere()
-    )
+    numbers = dtype in ("float32", "bfloat16")
+    return backend == "tensorflow" and numbers and not (_on_gpu() or _inside_xla())
 
 
-def _is_compiled_elsewhere() -> bool:
+def _on_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+def _inside_xla() -> bool:
     import tensorflow as tf
     from tensorflow.python.ops import control_flow_util
 
-    if tf.config.list_logical_devices("GPU"):
-        return True
+    # There is no public way to ask what will compile the graph.
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
