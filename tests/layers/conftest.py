@@ -49,6 +49,39 @@ def randomize():
     return _randomize
 
 
+@pytest.fixture
+def make_mask():
+    """Returns a function: a mask of a kind, `bool[rows, steps]`, or `None` for the kind "none"."""
+    return _make_mask
+
+
+@pytest.fixture
+def same_weights():
+    """Returns a function that builds two layers and gives them the same random weights."""
+    return _same_weights
+
+
+def _make_mask(kind, rows=5, steps=7):
+    order = np.arange(steps)
+    lengths = np.array([steps, 4, 2, 1, 3])[:rows, None]
+    return {
+        "none": None,
+        "right": order < lengths,
+        "left": order >= steps - lengths,
+        "holes": np.random.default_rng(8).random((rows, steps)) < 0.5,
+        "empty-row": (order < lengths) & (np.arange(rows)[:, None] != 2),
+        "one-step": np.broadcast_to(order == 3, (rows, steps)),
+    }[kind]
+
+
+def _same_weights(ours, theirs, *shapes):
+    for layer in (ours, theirs):
+        layer.build(*shapes)
+    _randomize(theirs)
+    ours.set_weights(theirs.get_weights())
+    return ours, theirs
+
+
 def _to_numpy(structure):
     return keras.tree.map_structure(
         lambda t: None if t is None else keras.ops.convert_to_numpy(t), structure
