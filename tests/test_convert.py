@@ -1,6 +1,5 @@
 """Weights of PyTorch's LSTM and of LSTMs kept gate by gate, held to the numbers that they give."""
 
-import inspect
 import os
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from zoo.layers import LSTM
 
 # Every dimension is its own prime, so that a swapped axis cannot pass.
 B, T, D, U, P = 5, 7, 3, 13, 2
-PROJECTED = "projection_units" in inspect.signature(LSTM).parameters
 
 
 @pytest.fixture
@@ -123,7 +121,6 @@ def test_gates_are_the_inverse(features, units, rows, order, biased):
         assert ours.dtype == "float32"
 
 
-@pytest.mark.skipif(not hasattr(LSTM, "gates"), reason="the layer has no `gates` yet")
 def test_a_layers_gates_are_the_inverse():
     _, (layer,) = make_layers(1, False, True)
     for order in ("xh", "hx"):
@@ -194,10 +191,7 @@ def test_an_lstm_of_pytorch_is_the_equations_both_ways(depth, two, bias, project
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize("two", [False, True], ids=["one-way", "two-ways"])
-@pytest.mark.parametrize(
-    "projection",
-    [None, pytest.param(P, marks=pytest.mark.skipif(not PROJECTED, reason="no projection yet"))],
-)
+@pytest.mark.parametrize("projection", [None, P])
 def test_layers_and_pytorch_agree_both_ways(two, bias, projection, torch, rng):
     options = {"num_layers": 2, "bidirectional": two, "bias": bias, "batch_first": True}
     peer = torch.nn.LSTM(D, U, proj_size=projection or 0, **options)

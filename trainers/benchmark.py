@@ -1,78 +1,57 @@
 """Time our layers against Keras's, and PyTorch's where it is installed.
 
-    python trainers/benchmark.py --cases=lstm --out=benchmark
+python trainers/benchmark.py --cases=forward --out=benchmark
 
-Each case runs in a fresh process for each thread setting; a ratio is the peer's best time over
-ours. Prints a table; `--out` writes it as text and JSON, and as a picture.
+Each case runs in a fresh process for each thread setting; a ratio is the peer's best over ours.
 """
 
-import json
-import os
-import subprocess
-import sys
+import re
 from datetime import date
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# PyTorch gives memory back to the system after each step, and is unfairly slow, unless told so.
-os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
-os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31 - 1))
+import command
+from absl import flags
 
-from absl import app, flags
+from zoo.errors import UsageError
 
-FLAGS = flags.FLAGS
-flags.DEFINE_string("cases", "", "Run the cases whose name holds this; all of them if empty.")
-flags.DEFINE_integer("rounds", 7, "How many times each is timed.", lower_bound=1)
-flags.DEFINE_list("threads", ["1x2", "2x2"], "Settings to try, each within an op x across ops.")
-flags.DEFINE_string("out", "", "Write OUT.txt, OUT.json and OUT.png.")
-flags.DEFINE_string("child", "", "Used by the program itself: a setting to measure one case with.")
+_CASES = flags.DEFINE_string("cases", "", "run the cases whose name holds this; left out: all")
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "how many times each is timed", lower_bound=1)
+_THREADS = flags.DEFINE_list(
+    "threads", ["1x2", "2x2"], "settings to try, each of threads within x across operations"
+)
+_OUT = flags.DEFINE_string("out", "", "write OUT.txt, OUT.json and OUT.png; left out: print alone")
 
 
-def measure(case: str, threads: str) -> dict[str, float]:
-    """Seconds by name, in this process."""
-    within, across = map(int, threads.split("x"))
-    if os.environ.get("KERAS_BACKEND") == "torch":
-        import torch
-
-        torch.set_num_threads(max(within, across))
-        torch.set_flush_denormal(True)
-    else:
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(within)
-        tf.config.threading.set_inter_op_parallelism_threads(across)
-    from zoo.benchmark import seconds
-
-    return seconds(case, FLAGS.rounds)
+def _counts(setting: str) -> tuple[int, int]:
+    found = re.fullmatch("([1-9][0-9]*)x([1-9][0-9]*)", setting)
+    if found is None:
+        raise UsageError(f"--threads must be settings like 1x2,2x2, not {setting!r}")
+    return int(found[1]), int(found[2])
 
 
 def main(argv: list[str]) -> None:
-    """Measures one case as a child, all of them as the parent."""
+    """Flags in, a table out."""
     del argv
-    if FLAGS.child:
-        print(json.dumps(measure(FLAGS.cases, FLAGS.child)))
-        return
-    from zoo.benchmark import CASES, machine, save, table
+    for setting in _THREADS.value:
+        _counts(setting)
+    with command.quiet():
+        from zoo import benchmark
 
-    if not any(FLAGS.cases in name for name in CASES):
-        print(f"no case's name holds --cases={FLAGS.cases}: {', '.join(CASES)}", file=sys.stderr)
-        sys.exit(2)
+    known = [*benchmark.CASES, *benchmark.MEMORY]
+    cases = [name for name in known if _CASES.value in name]
+    if not cases:
+        raise UsageError(f"--cases={_CASES.value!r} is in the name of none of {'; '.join(known)}")
     results: dict[str, dict[str, dict[str, float]]] = {}
-    for case in (name for name in CASES if FLAGS.cases in name):
-        environment = {**os.environ, "KERAS_BACKEND": "torch" if "torch" in case else "tensorflow"}
-        results[case] = {}
-        for threads in FLAGS.threads:
-            flag = [f"--cases={case}", f"--child={threads}", f"--rounds={FLAGS.rounds}"]
-            child = [sys.executable, __file__, *flag]
-            done = subprocess.run(child, env=environment, capture_output=True, text=True)
-            if done.returncode:
-                sys.exit(f"{case} failed with {threads} threads: {done.stderr.strip()[-500:]}")
-            results[case][threads] = json.loads(done.stdout.splitlines()[-1])
-        print(table({case: results[case]}), flush=True)
-    title = f"{machine()}, {date.today()}"
-    if FLAGS.out:
-        save(Path(FLAGS.out), results, title)
+    for case in cases:
+        results[case] = {
+            setting: benchmark.measure(case, _counts(setting), _ROUNDS.value)
+            for setting in (_THREADS.value if case in benchmark.CASES else _THREADS.value[:1])
+        }
+        print(benchmark.table({case: results[case]}), flush=True)
+    if _OUT.value:
+        title = f"{benchmark.machine()}, {date.today()}"
+        benchmark.save(Path(_OUT.value), results, title)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main)

@@ -1,22 +1,27 @@
-"""Times of our layers against their peers, taken in turns in one process.
+"""What our layers take against their peers, times taken in turns in one process.
 
 A case is a function that returns what to time: a dict of names and functions without arguments, the
 peer first. Nothing here decides anything; `trainers/benchmark.py` prints what it measures.
 """
 
 import json
+import os
 import platform
 import resource
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from zoo.errors import RunError
 from zoo.plots import draw_ratios
 
 Contest = dict[str, Callable[[], Any]]
@@ -102,19 +107,80 @@ CASES: dict[str, Callable[[], Contest]] = {
 }
 
 
-def seconds(case: str, rounds: int = 7) -> dict[str, float]:
-    """The median of each contestant's times, taken in turns after two runs that are not counted.
+# Rows and steps, and whom to ask: at the longest, Keras's scores alone would take 26 GB.
+MEMORY: dict[str, tuple[int, int, tuple[str, ...]]] = {
+    "attention training memory, 2x4096": (2, 4096, ("keras", "zoo")),
+    "attention training memory, 1x16384": (1, 16_384, ("zoo",)),
+}
+
+
+# Without them, PyTorch gives memory back to the system after each step, and is unfairly slow.
+ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+
+
+def measure(case: str, threads: tuple[int, int], rounds: int = 7) -> dict[str, float]:
+    """What each contestant of a case takes, measured in fresh processes.
+
+    Args:
+        case: a key of `CASES` or `MEMORY`.
+        threads: how many there are within an operation, and how many across operations.
+        rounds: how many times each is timed; memory is measured once.
+
+    Returns:
+        Seconds, or MiB, by name, the peer first.
+
+    Raises:
+        RunError: if a process fails, for want of PyTorch or of memory.
+    """
+    backend = "torch" if "torch" in case else "tensorflow"
+    os.environ.update(ENVIRONMENT)
+    before = os.environ.get("KERAS_BACKEND")
+    os.environ["KERAS_BACKEND"] = backend  # a process takes the environment that it starts in
+    try:
+        if case not in MEMORY:
+            return _fresh(seconds, case, threads, rounds)
+        rows, steps, names = MEMORY[case]
+        return {name: _fresh(attention_memory, name, rows, steps) for name in names}
+    except (ImportError, BrokenProcessPool) as error:
+        raise RunError(f"case {case!r} cannot be measured: {error}") from error
+    finally:
+        os.environ.pop("KERAS_BACKEND")
+        if before is not None:
+            os.environ["KERAS_BACKEND"] = before
+
+
+def _fresh(function: Callable, *arguments: Any) -> Any:
+    with ProcessPoolExecutor(1, get_context("spawn"), _silence) as process:
+        return process.submit(function, *arguments).result()
+
+
+def _silence() -> None:
+    # TensorFlow greets every process; what fails comes back as an exception.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def seconds(case: str, threads: tuple[int, int], rounds: int) -> dict[str, float]:
+    """The medians of times taken in turns, after two that are not counted, in this process.
 
     Args:
         case: a key of `CASES`.
+        threads: as `measure`'s; TensorFlow takes no others once it runs.
         rounds: how many times each is timed.
 
     Returns:
         Seconds by name, the peer first.
-
-    Raises:
-        KeyError: for another case.
     """
+    within, across = threads
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.set_num_threads(max(within, across))
+        torch.set_flush_denormal(True)
+    else:
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(within)
+        tf.config.threading.set_inter_op_parallelism_threads(across)
     contest = CASES[case]()
     times: dict[str, list[float]] = {name: [] for name in contest}
     for turn in range(rounds + 2):
@@ -127,7 +193,7 @@ def seconds(case: str, rounds: int = 7) -> dict[str, float]:
 
 
 def attention_memory(name: str, rows: int, steps: int, size: int = 256, heads: int = 8) -> float:
-    """MiB that one gradient of self-attention adds to this process's peak; for a fresh process."""
+    """MiB that one gradient of self-attention adds to this process's peak, if it is a fresh one."""
     x, upstream = (_noise(rows, steps, size, seed=seed) for seed in (1, 2))
     step = _gradients(_attention(name, heads, size), x, upstream, twice=True)
     _gradients(_attention(name, heads, size), x[:1, :32], upstream[:1, :32], twice=True)()
@@ -137,30 +203,35 @@ def attention_memory(name: str, rows: int, steps: int, size: int = 256, heads: i
 
 
 def ratio(settings: dict[str, dict[str, float]]) -> float:
-    """The peer's best time over ours, each at the setting that is best for it.
+    """The peer's best over ours, each at the setting that is best for it; NaN without a peer.
 
     Example:
         >>> ratio({"1x2": {"keras": 3.0, "zoo": 2.0}, "2x2": {"keras": 4.0, "zoo": 1.5}})
         2.0
     """
-    peer, ours = next(iter(settings.values()))
-    best = {name: min(times[name] for times in settings.values()) for name in (peer, ours)}
-    return best[peer] / best[ours]
+    peer, *ours = next(iter(settings.values()))
+    best = [min(found[name] for found in settings.values()) for name in (peer, *ours)]
+    return best[0] / best[1] if ours else float("nan")
 
 
 def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """A line a case: its times by setting, and the ratio.
+    """A line a case: what was measured by setting, and the ratio.
 
     Args:
-        results: seconds by case, thread setting and name.
+        results: seconds, or MiB, by case, thread setting and name.
+
+    Example:
+        >>> print(table({"a": {"1x2": {"keras": 3.0, "zoo": 2.0}}}))
+        a                                               1.50  1x2: keras 3000.0 ms, zoo 2000.0 ms
     """
     lines = []
     for case, settings in results.items():
-        times = "  ".join(
-            f"{threads}: " + ", ".join(f"{name} {1e3 * t:.1f} ms" for name, t in by_name.items())
+        unit, factor = ("MiB", 1) if case in MEMORY else ("ms", 1e3)
+        found = "  ".join(
+            f"{threads}: " + ", ".join(f"{n} {factor * x:.1f} {unit}" for n, x in by_name.items())
             for threads, by_name in settings.items()
         )
-        lines.append(f"{case:<46} {ratio(settings):5.2f}  {times}")
+        lines.append(f"{case:<46} {ratio(settings):5.2f}  {found}")
     return "\n".join(lines)
 
 
@@ -169,9 +240,9 @@ def save(out: Path, results: dict[str, dict[str, dict[str, float]]], title: str)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".txt").write_text(f"{title}\n\n{table(results)}\n", "utf-8")
     ratios = {case: ratio(settings) for case, settings in results.items()}
-    content = {"machine and date": title, "seconds": results, "ratios": ratios}
+    content = {"machine and date": title, "seconds or MiB": results, "ratios": ratios}
     out.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    draw_ratios(ratios, title, out.with_suffix(".png"))
+    draw_ratios({case: x for case, x in ratios.items() if x == x}, title, out.with_suffix(".png"))
 
 
 def machine() -> str:

@@ -50,6 +50,14 @@ def randomize():
 
 
 @pytest.fixture
+def no_flash_attention():
+    """Keras asks for flash attention nowhere while the test runs."""
+    keras.config.disable_flash_attention()
+    yield
+    keras.config.enable_flash_attention()
+
+
+@pytest.fixture
 def make_mask():
     """Returns a function: a mask of a kind, `bool[rows, steps]`, or `None` for the kind "none"."""
     return _make_mask

@@ -16,24 +16,15 @@ from zoo.layers import MultiHeadAttention
 B, T, S, D, E, F, H, K, V = 5, 11, 13, 7, 17, 29, 2, 19, 23
 BACKEND = keras.backend.backend()
 
-
-@pytest.fixture(autouse=True)
-def _no_flash():
-    # Flash attention has neither dropout nor scores, and needs a GPU.
-    keras.config.disable_flash_attention()
-    yield
-    keras.config.enable_flash_attention()
+# Flash attention has neither dropout nor scores, and needs a GPU.
+pytestmark = pytest.mark.usefixtures("no_flash_attention")
 
 
-def make_pair(randomize, shapes=((B, T, D), (B, S, E), (B, S, F)), **arguments):
+def make_pair(same_weights, shapes=((B, T, D), (B, S, E), (B, S, F)), **arguments):
     """Ours and Keras's layer, with the same weights."""
     arguments = {"num_heads": H, "key_dim": K, **arguments}
-    ours, theirs = MultiHeadAttention(**arguments), stock.MultiHeadAttention(**arguments)
-    for layer in (ours, theirs):
-        layer.build(*shapes)
-    randomize(theirs)
-    ours.set_weights(theirs.get_weights())
-    return ours, theirs
+    layers = MultiHeadAttention(**arguments), stock.MultiHeadAttention(**arguments)
+    return same_weights(*layers, *shapes)
 
 
 def make_inputs(rng, shapes=((B, T, D), (B, S, E), (B, S, F))):
@@ -152,17 +143,17 @@ def compare(pair, inputs, masks, gradients, assert_near):
 
 
 @pytest.mark.parametrize("kind", sorted(MASKS))
-def test_masks_do_what_they_do_in_keras(kind, rng, randomize, gradients, assert_near):
-    compare(make_pair(randomize), make_inputs(rng), MASKS[kind], gradients, assert_near)
+def test_masks_do_what_they_do_in_keras(kind, rng, same_weights, gradients, assert_near):
+    compare(make_pair(same_weights), make_inputs(rng), MASKS[kind], gradients, assert_near)
 
 
 @pytest.mark.parametrize("name", sorted(CONFIGURATIONS))
 def test_every_configuration_does_what_it_does_in_keras(
-    name, rng, randomize, gradients, assert_near
+    name, rng, same_weights, gradients, assert_near
 ):
     # Square, so that a window leaves each query something to see.
     shapes = ((B, T, D), (B, T, E), (B, T, F))
-    pair = make_pair(randomize, shapes, **CONFIGURATIONS[name])
+    pair = make_pair(same_weights, shapes, **CONFIGURATIONS[name])
     masks = {"attention_mask": np.tril(np.ones((T, T), bool))}
     compare(pair, make_inputs(rng, shapes), masks, gradients, assert_near)
 
@@ -178,10 +169,10 @@ def test_every_configuration_does_what_it_does_in_keras(
     ],
 )
 def test_attention_along_other_axes(
-    steps, others, axes, mask, rng, randomize, gradients, assert_near
+    steps, others, axes, mask, rng, same_weights, gradients, assert_near
 ):
     shapes = ((B, *steps, D), (B, *others, E), (B, *others, F))
-    pair = make_pair(randomize, shapes, attention_axes=axes)
+    pair = make_pair(same_weights, shapes, attention_axes=axes)
     masks = {} if mask is None else {"attention_mask": seen_somewhere(*mask)}
     if mask is not None and len(masks["attention_mask"].shape) > 4 and axes is None:
         masks["attention_mask"][..., 0, 0] = True
@@ -244,8 +235,8 @@ class Remembering(MultiHeadAttention):
 
 
 @pytest.mark.parametrize("kind", ["right", "causal", "causal-pairs", "none"])
-def test_a_subclass_may_attend_in_its_own_way(kind, rng, randomize, numpy, assert_near):
-    _, theirs = make_pair(randomize)
+def test_a_subclass_may_attend_in_its_own_way(kind, rng, same_weights, numpy, assert_near):
+    _, theirs = make_pair(same_weights)
     layer, inputs = Remembering(H, K), make_inputs(rng)
     layer.build(*(x.shape for x in inputs))
     layer.set_weights(theirs.get_weights())
@@ -255,8 +246,8 @@ def test_a_subclass_may_attend_in_its_own_way(kind, rng, randomize, numpy, asser
         np.testing.assert_array_equal(numpy(layer.mask)[0, 0], np.tri(T, S, dtype=bool))
 
 
-def test_a_seed_drops_what_it_drops_in_keras(rng, randomize, assert_near):
-    ours, theirs = make_pair(randomize, dropout=0.5, seed=11)
+def test_a_seed_drops_what_it_drops_in_keras(rng, same_weights, assert_near):
+    ours, theirs = make_pair(same_weights, dropout=0.5, seed=11)
     inputs = make_inputs(rng)
     batches = [ours(*inputs, training=True) for _ in range(3)]
     assert_near(batches, [theirs(*inputs, training=True) for _ in range(3)])
@@ -265,12 +256,12 @@ def test_a_seed_drops_what_it_drops_in_keras(rng, randomize, assert_near):
     assert_near(ours(*inputs), theirs(*inputs))
 
 
-def test_regularizers_and_constraints_are_applied(rng, randomize, numpy, assert_near):
+def test_regularizers_and_constraints_are_applied(rng, same_weights, numpy, assert_near):
     arguments = {
         f"{name}_regularizer": keras.regularizers.L2(0.1 * n)
         for n, name in enumerate(("kernel", "bias", "activity"), 1)
     }
-    ours, theirs = make_pair(randomize, **arguments, kernel_constraint="non_neg")
+    ours, theirs = make_pair(same_weights, **arguments, kernel_constraint="non_neg")
     inputs = make_inputs(rng)
     ours(*inputs), theirs(*inputs)
     assert_near(sorted(numpy(ours.losses)), sorted(numpy(theirs.losses)))

@@ -13,24 +13,15 @@ from zoo.layers import MultiHeadAttention, scaled_dot_product_attention
 B, T, S, D, E, F, H, K, V = 5, 11, 13, 7, 17, 29, 2, 19, 23
 BACKEND = keras.backend.backend()
 
-
-@pytest.fixture(autouse=True)
-def _no_flash():
-    # Flash attention has neither dropout nor scores, and needs a GPU.
-    keras.config.disable_flash_attention()
-    yield
-    keras.config.enable_flash_attention()
+# Flash attention has neither dropout nor scores, and needs a GPU.
+pytestmark = pytest.mark.usefixtures("no_flash_attention")
 
 
-def make_pair(randomize, shapes=((B, T, D), (B, S, E), (B, S, F)), **arguments):
+def make_pair(same_weights, shapes=((B, T, D), (B, S, E), (B, S, F)), **arguments):
     """Ours and Keras's layer, with the same weights."""
     arguments = {"num_heads": H, "key_dim": K, **arguments}
-    ours, theirs = MultiHeadAttention(**arguments), stock.MultiHeadAttention(**arguments)
-    for layer in (ours, theirs):
-        layer.build(*shapes)
-    randomize(theirs)
-    ours.set_weights(theirs.get_weights())
-    return ours, theirs
+    layers = MultiHeadAttention(**arguments), stock.MultiHeadAttention(**arguments)
+    return same_weights(*layers, *shapes)
 
 
 def make_inputs(rng, shapes=((B, T, D), (B, S, E), (B, S, F))):
@@ -50,8 +41,8 @@ def blind_query():
     return mask
 
 
-def test_a_query_that_may_attend_to_nothing_gets_a_context_of_zeros(rng, randomize, numpy):
-    ours, theirs = make_pair(randomize)
+def test_a_query_that_may_attend_to_nothing_gets_a_context_of_zeros(rng, same_weights, numpy):
+    ours, theirs = make_pair(same_weights)
     inputs, bias = make_inputs(rng), ours.get_weights()[-1]
     for scored in (False, True):
         outputs = ours(*inputs, attention_mask=blind_query(), return_attention_scores=scored)
@@ -67,15 +58,15 @@ def test_a_query_that_may_attend_to_nothing_gets_a_context_of_zeros(rng, randomi
         assert np.abs(unscored[1, 3] - bias).max() > 1e-2
 
 
-def test_blind_queries_spoil_no_gradient(rng, randomize, gradients):
-    layer, _ = make_pair(randomize)
+def test_blind_queries_spoil_no_gradient(rng, same_weights, gradients):
+    layer, _ = make_pair(same_weights)
     masks = {"attention_mask": blind_query(), "value_mask": np.arange(S) < LENGTHS - 1}
     for some in gradients(layer, lambda q, v, k: layer(q, v, k, **masks), make_inputs(rng)):
         assert all(np.isfinite(array).all() for array in some)
 
 
-def test_an_explicit_query_mask_counts(rng, randomize, numpy):
-    ours, theirs = make_pair(randomize)
+def test_an_explicit_query_mask_counts(rng, same_weights, numpy):
+    ours, theirs = make_pair(same_weights)
     inputs, mask = make_inputs(rng), np.arange(T) < LENGTHS
     output, scores = ours(*inputs, query_mask=mask, return_attention_scores=True)
     np.testing.assert_array_equal(

@@ -138,7 +138,7 @@ def test_a_row_that_sees_nothing_is_zero_and_so_are_its_gradients(rng):
         assert not np.any(grad[1])
 
 
-def test_no_operation_holds_all_scores_and_all_are_stock(rng, tmp_path):
+def test_its_graph_is_of_stock_operations_and_can_be_saved(rng, tmp_path):
     import tensorflow as tf
 
     tensors = inputs(rng, "float32", 2, 64, 64, 1, 2, 3, 3)
