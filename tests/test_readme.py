@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-def snippets(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def snippets(language, text=README):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,15 @@ def test_importing_a_layer():
     scope = {}
     exec(snippets("python")[0], scope)
     assert scope["model"].output_shape == (None, 2)
+
+
+def test_the_page_on_layers_runs():
+    lstm, attention = snippets("python", (ROOT / "docs/layers.md").read_text("utf-8"))
+    scope = {}
+    exec(lstm, scope)
+    assert scope["gates"]["f"].shape == (2, 7, 3)
+    exec(attention, scope)
+    assert scope["step"].shape == (1, 1, 8)
 
 
 def test_everything_it_links_to_is_there():

@@ -156,55 +156,67 @@ def _halves(
     """Two halves of the rows, side by side: two cores are better used so than within products."""
     import tensorflow as tf
 
-    from zoo.layers.lstm_loop import run_loop, starts
-
-    dtype, rows = sequences.dtype, tf.shape(sequences)[0]
+    rows = tf.shape(sequences)[0]
+    half = (rows + 1) // 2
     single = block or (sequences.shape[0] or 2) < 2
-    order = lengths = steps = back = count = None  # type: Any
+    cuts = [(0, rows)] if single else [(0, half), (half, rows)]
+    options = (tuple(weights), sequential, keep and not block, block)
     if mask is not None:
-        count = tf.cumsum(tf.cast(mask, tf.int32), axis=1)  # int32[B, T]
-        sequences = _compact(sequences, mask, count)
-        lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)  # int32[B]
-        order = tf.argsort(lengths, direction="DESCENDING", stable=True)
-        if not single:
-            order = tf.concat([order[0::2], order[1::2]], 0)  # two halves of as much work
-        back = tf.math.invert_permutation(order)
-        lengths = tf.gather(lengths, order)
-        steps = tf.gather(tf.maximum(count - 1, 0), order)  # int32[B, T]
-        sequences = tf.gather(sequences, order)
-        state = [tf.gather(s, order) for s in state]
-    first = (rows + 1) // 2
-    cuts = [(0, rows)] if single else [(0, first), (first, rows)]
-    parts = []
-    for begin, end in cuts:
-        own = None if lengths is None else lengths[begin:end]
-        x = tf.transpose(sequences[begin:end], [1, 0, 2])  # [T, B, D]
-        hidden, cell = (tf.cast(s[begin:end], tf.float32) for s in state)
-        kernels = (weights[0], weights[1], weights[2])
-        shown, *after = run_loop(
-            x, own, hidden, cell, kernels, sequential, keep and not block, block
-        )
-        after = [tf.cast(s, dtype) for s in after]
-        shown = tf.cast(shown, dtype) if sequential else None
-        if sequential and own is None:
-            shown = tf.transpose(shown, [1, 0, 2])  # [B, T, U]
-        elif sequential:
-            ranks = tf.range(tf.size(own))[:, None]
-            # A row without a step points to the zeros that are put behind all.
-            at = tf.concat([starts(own, block), [0]], 0)
-            at = tf.gather(at, tf.minimum(steps[begin:end], tf.size(at) - 1)) + ranks
-            shown = (shown, at)
-        parts.append((shown, *after))
+        return _ragged(sequences, mask, state, cuts, options)
+    parts = [_part(sequences[i:j], None, [s[i:j] for s in state], options) for i, j in cuts]
     shown, hidden, cell = zip(*parts, strict=True)
-    hidden, cell = tf.concat(hidden, 0), tf.concat(cell, 0)
-    outputs = tf.zeros([0], dtype)
-    if sequential and order is None:
-        outputs = tf.concat(shown, 0)
-    elif sequential:
-        outputs = _spread(list(shown), back, count, hidden.shape[1])
-    if order is not None:
-        hidden, cell = tf.gather(hidden, back), tf.gather(cell, back)
-    return outputs, hidden, cell
+    outputs = tf.zeros([0], sequences.dtype)
+    if sequential:
+        outputs = tf.concat([tf.transpose(part, [1, 0, 2]) for part in shown], 0)  # [B, T, U]
+    return outputs, tf.concat(hidden, 0), tf.concat(cell, 0)
+
+
+def _ragged(
+    sequences: Any, mask: Any, state: list, cuts: list, options: tuple
+) -> tuple[Any, Any, Any]:
+    """`_halves` of rows of which not all steps are real: sorted by length, and put back."""
+    import tensorflow as tf
+
+    from zoo.layers.lstm_loop import starts
+
+    _, sequential, _, block = options
+    count = tf.cumsum(tf.cast(mask, tf.int32), axis=1)  # int32[B, T]
+    lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)  # int32[B]
+    order = tf.argsort(lengths, direction="DESCENDING", stable=True)
+    if len(cuts) == 2:
+        order = tf.concat([order[0::2], order[1::2]], 0)  # two halves of as much work
+    back = tf.math.invert_permutation(order)
+    lengths = tf.gather(lengths, order)
+    steps = tf.gather(tf.maximum(count - 1, 0), order)  # int32[B, T]
+    x = tf.gather(_compact(sequences, mask, count), order)
+    state = [tf.gather(s, order) for s in state]
+    parts, values, places = [], [], []
+    offset: Any = 0
+    for i, j in cuts:
+        parts.append(_part(x[i:j], lengths[i:j], [s[i:j] for s in state], options))
+        # A row without a step has no place; `_spread` does not look at it.
+        first = tf.concat([starts(lengths[i:j], block), [0]], 0)
+        first = tf.gather(first, tf.minimum(steps[i:j], tf.size(first) - 1))  # int32[b, T]
+        values.append(parts[-1][0])
+        places.append(first + tf.range(j - i)[:, None] + offset)
+        offset = offset + tf.shape(values[-1])[0]
+    _, hidden, cell = zip(*parts, strict=True)
+    hidden, cell = (tf.gather(tf.concat(side, 0), back) for side in (hidden, cell))
+    if not sequential:
+        return tf.zeros([0], sequences.dtype), hidden, cell
+    return _spread(values, tf.gather(tf.concat(places, 0), back), count), hidden, cell
+
+
+def _part(x: Any, lengths: Any, state: list, options: tuple) -> tuple[Any, Any, Any]:
+    """`run_loop` on some rows `[B, T, D]`, its results of their type."""
+    import tensorflow as tf
+
+    from zoo.layers.lstm_loop import run_loop
+
+    hidden, cell = (tf.cast(s, tf.float32) for s in state)
+    results = run_loop(tf.transpose(x, [1, 0, 2]), lengths, hidden, cell, *options)
+    shown, hidden, cell = (tf.cast(result, x.dtype) for result in results)
+    return shown, hidden, cell
 
 
 def _compact(sequences: Any, mask: Any, count: Any) -> Any:
@@ -221,29 +233,23 @@ def _compact(sequences: Any, mask: Any, count: Any) -> Any:
     return tf.cond(fitting, lambda: tf.identity(sequences), move)
 
 
-def _spread(parts: list, back: Any, count: Any, units: int) -> Any:
-    """The outputs at their steps, rows in the caller's order.
+def _spread(values: list, places: Any, count: Any) -> Any:
+    """The outputs at their steps.
 
     Args:
-        parts: of each half, outputs `[N, U]` and the number of each step's, `int32[b, T]`.
-        back: where each row is found among the sorted ones, `int32[B]`.
+        values: of each half, outputs `[N, U]`.
+        places: where in them each step's output is, `int32[B, T]`.
         count: real steps up to each step, `int32[B, T]`.
-        units: U.
 
     Returns:
         `[B, T, U]`; at a step that is not real the output before, zeros if there is none.
     """
     import tensorflow as tf
 
-    values, places, offset = [], [], 0
-    for shown, at in parts:
-        values.append(shown)
-        places.append(at + offset)
-        offset = offset + tf.shape(shown)[0]
-    places = tf.gather(tf.concat(places, 0), back)  # int32[B, T]
-    places = tf.where(count > 0, places, offset)
-    values = tf.concat([*values, tf.zeros([1, units], values[0].dtype)], 0)
-    return tf.gather(values, places)
+    nothing = tf.zeros([1, values[0].shape[1]], values[0].dtype)
+    values = [*values, nothing]
+    end = sum(tf.shape(part)[0] for part in values) - 1
+    return tf.gather(tf.concat(values, 0), tf.where(count > 0, places, end))
 
 
 def _torch(
