@@ -43,10 +43,11 @@ def main(argv: list[str]) -> None:
         raise UsageError(f"--cases={_CASES.value!r} is in the name of none of {'; '.join(known)}")
     results: dict[str, dict[str, dict[str, float]]] = {}
     for case in cases:
-        results[case] = {
-            setting: benchmark.measure(case, _counts(setting), _ROUNDS.value)
-            for setting in (_THREADS.value if case in benchmark.CASES else _THREADS.value[:1])
-        }
+        results[case] = {}
+        for setting in _THREADS.value if case in benchmark.CASES else _THREADS.value[:1]:
+            with command.quiet():  # TensorFlow greets every process
+                found = benchmark.measure(case, _counts(setting), _ROUNDS.value)
+            results[case][setting] = found
         print(benchmark.table({case: results[case]}), flush=True)
     if _OUT.value:
         title = f"{benchmark.machine()}, {date.today()}"

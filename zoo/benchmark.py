@@ -5,6 +5,7 @@ peer first. Nothing here decides anything; `trainers/benchmark.py` prints what i
 """
 
 import json
+import math
 import os
 import platform
 import resource
@@ -150,13 +151,8 @@ def measure(case: str, threads: tuple[int, int], rounds: int = 7) -> dict[str, f
 
 
 def _fresh(function: Callable, *arguments: Any) -> Any:
-    with ProcessPoolExecutor(1, get_context("spawn"), _silence) as process:
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(function, *arguments).result()
-
-
-def _silence() -> None:
-    # TensorFlow greets every process; what fails comes back as an exception.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def seconds(case: str, threads: tuple[int, int], rounds: int) -> dict[str, float]:
@@ -231,7 +227,8 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
             f"{threads}: " + ", ".join(f"{n} {factor * x:.1f} {unit}" for n, x in by_name.items())
             for threads, by_name in settings.items()
         )
-        lines.append(f"{case:<46} {ratio(settings):5.2f}  {found}")
+        value = ratio(settings)
+        lines.append(f"{case:<46} {value:5.2f}  {found}".replace("  nan", "    –"))
     return "\n".join(lines)
 
 
@@ -240,9 +237,10 @@ def save(out: Path, results: dict[str, dict[str, dict[str, float]]], title: str)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".txt").write_text(f"{title}\n\n{table(results)}\n", "utf-8")
     ratios = {case: ratio(settings) for case, settings in results.items()}
+    ratios = {case: value for case, value in ratios.items() if not math.isnan(value)}
     content = {"machine and date": title, "seconds or MiB": results, "ratios": ratios}
     out.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    draw_ratios({case: x for case, x in ratios.items() if x == x}, title, out.with_suffix(".png"))
+    draw_ratios(ratios, title, out.with_suffix(".png"))
 
 
 def machine() -> str:

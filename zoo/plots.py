@@ -68,12 +68,17 @@ def draw_ratios(ratios: Mapping[str, float], title: str, file: Path) -> None:
     except ImportError:
         print("no picture: pip install 'sequence-zoo[plot]' brings what draws it")
         return
-    figure = _figure(8, 1 + 0.3 * len(ratios), f"Time of the peer over ours ({title})")
+    figure = _figure(8, 1 + 0.3 * len(ratios), f"What the peer takes over what ours do ({title})")
     axes = figure.subplots()
+    axes.set_xscale("log")
     colors = [_BLUE if value >= 1 else _ORANGE for value in ratios.values()]
-    bars = axes.barh(list(ratios), list(ratios.values()), color=colors)
-    axes.bar_label(bars, fmt=" %.2f")
+    bars = axes.barh(list(ratios), [value - 1 for value in ratios.values()], left=1, color=colors)
+    axes.bar_label(bars, [f" {value:.2f}" for value in ratios.values()])
     axes.axvline(1.0, color=_GREY, linewidth=0.8)
+    ticks = [0.5, 1, 2, 5, 10, 20]
+    axes.set_xticks(ticks, list(map(str, ticks)))
+    axes.minorticks_off()
+    axes.set_xlim(0.5, 1.5 * max(2.0, *ratios.values()))
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
     with replacing(file) as beside:
