@@ -163,7 +163,9 @@ def _halves(
     options = (tuple(weights), sequential, keep and not block, block)
     if mask is not None:
         return _ragged(sequences, mask, state, cuts, options)
-    parts = [_part(sequences[i:j], None, [s[i:j] for s in state], options) for i, j in cuts]
+    sizes = [j - i for i, j in cuts]
+    pieces = zip(*(tf.split(values, sizes) for values in (sequences, *state)), strict=True)
+    parts = [_part(x, None, before, options) for x, *before in pieces]
     shown, hidden, cell = zip(*parts, strict=True)
     outputs = tf.zeros([0], sequences.dtype)
     if sequential:
@@ -190,10 +192,12 @@ def _ragged(
     steps = tf.gather(tf.maximum(count - 1, 0), order)  # int32[B, T]
     x = tf.gather(_compact(sequences, mask, count), order)
     state = [tf.gather(s, order) for s in state]
+    sizes = [j - i for i, j in cuts]
+    pieces = zip(*(tf.split(values, sizes) for values in (x, *state)), strict=True)
     parts, values, places = [], [], []
     offset: Any = 0
-    for i, j in cuts:
-        parts.append(_part(x[i:j], lengths[i:j], [s[i:j] for s in state], options))
+    for (i, j), (piece, *before) in zip(cuts, pieces, strict=True):
+        parts.append(_part(piece, lengths[i:j], before, options))
         # A row without a step has no place; `_spread` does not look at it.
         first = tf.concat([starts(lengths[i:j], block), [0]], 0)
         first = tf.gather(first, tf.minimum(steps[i:j], tf.size(first) - 1))  # int32[b, T]
