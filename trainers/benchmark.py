@@ -44,7 +44,8 @@ def main(argv: list[str]) -> None:
     results: dict[str, dict[str, dict[str, float]]] = {}
     for case in cases:
         results[case] = {}
-        for setting in _THREADS.value if case in benchmark.CASES else _THREADS.value[:1]:
+        settings = _THREADS.value if case in benchmark.CASES else _THREADS.value[:1]
+        for setting in benchmark.THREADS.get(case, settings):
             with command.quiet():  # TensorFlow greets every process
                 found = benchmark.measure(case, _counts(setting), _ROUNDS.value)
             results[case][setting] = found

@@ -46,13 +46,31 @@ def train_lstm(rows: int, steps: int, size: int, policy: str = "float32") -> Con
 
 
 def train_lstm_on_reviews(rows: int = 64, cap: int = 512, size: int = 128) -> Contest:
-    """The same with lengths like those of film reviews: log-normal, mean about 220, capped."""
-    lengths = np.random.default_rng(3).lognormal(5.2, 0.65, rows).astype("int32").clip(10, cap)
+    """The same with lengths like those of film reviews, padded to one length, with a mask."""
+    lengths = _review_lengths(rows, cap)
     x, upstream = (_noise(rows, cap, size, seed=seed) for seed in (1, 2))
     mask = np.arange(cap) < lengths[:, None]
     return {
         name: _gradients(_lstm(name, size), x, upstream, mask=mask) for name in ("keras", "zoo")
     }
+
+
+def train_lstm_on_buckets(
+    batches: int = 8, rows: int = 64, cap: int = 512, size: int = 128
+) -> Contest:
+    """The same for reviews sorted by length and cut into batches, each padded to its longest."""
+    lengths = np.sort(_review_lengths(batches * rows, cap)).reshape(batches, rows)
+    contest: Contest = {}
+    for name in ("keras", "zoo"):
+        layer = _lstm(name, size)
+        steps = []
+        for of_batch in lengths:
+            longest = int(of_batch.max())
+            x, upstream = (_noise(rows, longest, size, seed=seed) for seed in (1, 2))
+            mask = np.arange(longest) < of_batch[:, None]
+            steps.append(_gradients(layer, x, upstream, mask=mask))
+        contest[name] = partial(_all, steps)
+    return contest
 
 
 def run_lstm(rows: int, steps: int = 256, size: int = 128) -> Contest:
@@ -94,6 +112,31 @@ def train_torch_lstm(rows: int = 64, steps: int = 256, size: int = 128) -> Conte
     return {"torch": partial(step, lambda x: theirs(x)[0]), "zoo": partial(step, ours)}
 
 
+def batch_reviews(texts: int = 1_000, rows: int = 64, cap: int = 512) -> Contest:
+    """Ids in batches: Keras makes them of texts each time, we read what was encoded once."""
+    import tensorflow as tf
+
+    from zoo.batching import Split, batch_plan, batches
+    from zoo.text import TextEncoder, TextSettings
+
+    rng = np.random.default_rng(3)
+    words = np.array([f"word{number}" for number in range(20_000)])
+    reviews = [
+        " ".join(words[rng.zipf(1.2, length) % len(words)]).replace(" word7 ", ", Word7. ")
+        for length in _review_lengths(texts, cap)
+    ]
+    theirs = keras.layers.TextVectorization(20_000, output_sequence_length=cap, vocabulary=words)
+    encoder = TextEncoder(tuple(words[: 20_000 - 2]), TextSettings("word", 20_000, cap))
+    ids = encoder(tf.constant(reviews))
+    split = Split(ids.values.numpy(), ids.row_splits.numpy(), np.zeros(texts, "int32"))
+    plan = batch_plan(split.lengths, batch_size=rows, seed=0, epoch=0)
+    vectorised = tf.data.Dataset.from_tensor_slices(reviews).batch(rows).map(theirs).prefetch(4)
+    return {
+        "keras": partial(_exhaust, vectorised),
+        "zoo": lambda: _exhaust(batches(split, plan)),
+    }
+
+
 CASES: dict[str, Callable[[], Contest]] = {
     **{
         f"lstm training {'x'.join(map(str, shape))} {policy}": partial(train_lstm, *shape, policy)
@@ -101,11 +144,16 @@ CASES: dict[str, Callable[[], Contest]] = {
         for shape in SHAPES
     },
     "lstm training, review lengths": train_lstm_on_reviews,
+    "lstm training, reviews in buckets": train_lstm_on_buckets,
     **{f"lstm forward, batch {rows}": partial(run_lstm, rows) for rows in (1, 8, 32)},
     "attention training float32": train_attention,
+    "attention training float32, one thread": train_attention,
     "attention training mixed_bfloat16": partial(train_attention, policy="mixed_bfloat16"),
     "lstm training under torch": train_torch_lstm,
+    "1,000 reviews as batches of ids": batch_reviews,
 }
+# Thread settings of a case, whatever else is asked for.
+THREADS = {"attention training float32, one thread": ["1x1"]}
 
 
 # Rows and steps, and whom to ask: at the longest, Keras's scores alone would take 26 GB.
@@ -251,6 +299,21 @@ def machine() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return f"{len(names)} cores of {names[0]}"
+
+
+def _all(steps: list[Callable[[], Any]]) -> None:
+    for step in steps:
+        step()
+
+
+def _exhaust(dataset: Any) -> None:
+    for _ in dataset:
+        pass
+
+
+def _review_lengths(rows: int, cap: int) -> np.ndarray:
+    """Like those of film reviews, in words: log-normal, mean about 220, capped."""
+    return np.random.default_rng(3).lognormal(5.2, 0.65, rows).astype("int32").clip(10, cap)
 
 
 def _noise(*shape: int, seed: int) -> np.ndarray:

@@ -11,8 +11,8 @@ from typing import Any
 import keras
 from keras import ops
 
-# One operation for all steps is faster than a loop up to about this many rows.
-BLOCK_ROWS = 4
+# One operation for all steps of each half is faster than a loop up to about this many rows.
+BLOCK_ROWS = 16
 
 
 def takes(cell: Any, sequences: Any, training: bool) -> bool:
@@ -113,10 +113,10 @@ def _tensorflow(
     weights = [tf.convert_to_tensor(weight) for weight in weights]
 
     plain = tf.autograph.experimental.do_not_convert
-    halves = _eager_halves(tuple(weights[0].shape)) if tf.executing_eagerly() else _halves
+    loop = _eager_loop(tuple(weights[0].shape)) if tf.executing_eagerly() else _loop
 
     def way(block: bool) -> Any:
-        return lambda: halves(sequences, mask, state, weights, sequential, training, block)
+        return lambda: loop(sequences, mask, state, weights, sequential, training, block)
 
     if training or sequences.dtype != tf.float32:
         return plain(way(False))()
@@ -126,134 +126,38 @@ def _tensorflow(
     return tf.cond(few, plain(way(True)), plain(way(False)))
 
 
+def _loop(
+    sequences: Any, mask: Any, state: list, weights: list, sequential: bool, keep: bool, block: bool
+) -> tuple[Any, Any, Any]:
+    from zoo.layers.lstm_loop import run_loop
+
+    return run_loop(
+        sequences,
+        mask,
+        state,
+        weights,
+        sequences=sequential,
+        keep=keep and not block,
+        block=block,
+    )
+
+
 @functools.cache
-def _eager_halves(shape: tuple[int, int]) -> Any:
-    """`_halves` as a graph, for a kernel `[D, 4U]`; in Python, each step would cost too much."""
+def _eager_loop(shape: tuple[int, int]) -> Any:
+    """`_loop` as a graph, for a kernel `[D, 4U]`; in Python, each step would cost too much."""
     import tensorflow as tf
 
     size, gates = shape
 
-    def halves(sequences: Any, mask: Any, state: list, weights: list, *options: bool) -> Any:
+    def loop(sequences: Any, mask: Any, state: list, weights: list, *options: bool) -> Any:
         sequences = tf.ensure_shape(sequences, [None, None, size])
         state = [tf.ensure_shape(s, [None, gates // 4]) for s in state]
         shapes = ([size, gates], [gates // 4, gates], [gates])
         weights = [tf.ensure_shape(w, s) for w, s in zip(weights, shapes, strict=True)]
-        return _halves(sequences, mask, state, weights, *options)
+        return _loop(sequences, mask, state, weights, *options)
 
     # Rows and steps that keep changing become unknown, so that it is not made again without end.
-    return tf.function(halves, autograph=False, reduce_retracing=True)
-
-
-def _halves(
-    sequences: Any,
-    mask: Any,
-    state: list,
-    weights: list,
-    sequential: bool,
-    keep: bool,
-    block: bool,
-) -> tuple[Any, Any, Any]:
-    """Two halves of the rows, side by side: two cores are better used so than within products."""
-    import tensorflow as tf
-
-    rows = tf.shape(sequences)[0]
-    half = (rows + 1) // 2
-    single = block or (sequences.shape[0] or 2) < 2
-    cuts = [(0, rows)] if single else [(0, half), (half, rows)]
-    options = (tuple(weights), sequential, keep and not block, block)
-    if mask is not None:
-        return _ragged(sequences, mask, state, cuts, options)
-    sizes = [j - i for i, j in cuts]
-    pieces = zip(*(tf.split(values, sizes) for values in (sequences, *state)), strict=True)
-    parts = [_part(x, None, before, options) for x, *before in pieces]
-    shown, hidden, cell = zip(*parts, strict=True)
-    outputs = tf.zeros([0], sequences.dtype)
-    if sequential:
-        outputs = tf.concat([tf.transpose(part, [1, 0, 2]) for part in shown], 0)  # [B, T, U]
-    return outputs, tf.concat(hidden, 0), tf.concat(cell, 0)
-
-
-def _ragged(
-    sequences: Any, mask: Any, state: list, cuts: list, options: tuple
-) -> tuple[Any, Any, Any]:
-    """`_halves` of rows of which not all steps are real: sorted by length, and put back."""
-    import tensorflow as tf
-
-    from zoo.layers.lstm_loop import starts
-
-    _, sequential, _, block = options
-    count = tf.cumsum(tf.cast(mask, tf.int32), axis=1)  # int32[B, T]
-    lengths = tf.reduce_sum(tf.cast(mask, tf.int32), 1)  # int32[B]
-    order = tf.argsort(lengths, direction="DESCENDING", stable=True)
-    if len(cuts) == 2:
-        order = tf.concat([order[0::2], order[1::2]], 0)  # two halves of as much work
-    back = tf.math.invert_permutation(order)
-    lengths = tf.gather(lengths, order)
-    steps = tf.gather(tf.maximum(count - 1, 0), order)  # int32[B, T]
-    x = tf.gather(_compact(sequences, mask, count), order)
-    state = [tf.gather(s, order) for s in state]
-    sizes = [j - i for i, j in cuts]
-    pieces = zip(*(tf.split(values, sizes) for values in (x, *state)), strict=True)
-    parts, values, places = [], [], []
-    offset: Any = 0
-    for (i, j), (piece, *before) in zip(cuts, pieces, strict=True):
-        parts.append(_part(piece, lengths[i:j], before, options))
-        # A row without a step has no place; `_spread` does not look at it.
-        first = tf.concat([starts(lengths[i:j], block), [0]], 0)
-        first = tf.gather(first, tf.minimum(steps[i:j], tf.size(first) - 1))  # int32[b, T]
-        values.append(parts[-1][0])
-        places.append(first + tf.range(j - i)[:, None] + offset)
-        offset = offset + tf.shape(values[-1])[0]
-    _, hidden, cell = zip(*parts, strict=True)
-    hidden, cell = (tf.gather(tf.concat(side, 0), back) for side in (hidden, cell))
-    if not sequential:
-        return tf.zeros([0], sequences.dtype), hidden, cell
-    return _spread(values, tf.gather(tf.concat(places, 0), back), count), hidden, cell
-
-
-def _part(x: Any, lengths: Any, state: list, options: tuple) -> tuple[Any, Any, Any]:
-    """`run_loop` on some rows `[B, T, D]`, its results of their type."""
-    import tensorflow as tf
-
-    from zoo.layers.lstm_loop import run_loop
-
-    hidden, cell = (tf.cast(s, tf.float32) for s in state)
-    results = run_loop(tf.transpose(x, [1, 0, 2]), lengths, hidden, cell, *options)
-    shown, hidden, cell = (tf.cast(result, x.dtype) for result in results)
-    return shown, hidden, cell
-
-
-def _compact(sequences: Any, mask: Any, count: Any) -> Any:
-    """Each row's real steps first, in their order."""
-    import tensorflow as tf
-
-    behind = tf.cast(tf.range(1, tf.shape(mask)[1] + 1), tf.int32)[None, :]  # int32[1, T]
-    fitting = tf.reduce_all(tf.logical_or(tf.equal(count, behind), tf.logical_not(mask)))
-
-    def move() -> Any:
-        front = tf.argsort(tf.cast(tf.logical_not(mask), tf.int32), axis=1, stable=True)
-        return tf.gather(sequences, front, batch_dims=1)  # [B, T, D]
-
-    return tf.cond(fitting, lambda: tf.identity(sequences), move)
-
-
-def _spread(values: list, places: Any, count: Any) -> Any:
-    """The outputs at their steps.
-
-    Args:
-        values: of each half, outputs `[N, U]`.
-        places: where in them each step's output is, `int32[B, T]`.
-        count: real steps up to each step, `int32[B, T]`.
-
-    Returns:
-        `[B, T, U]`; at a step that is not real the output before, zeros if there is none.
-    """
-    import tensorflow as tf
-
-    nothing = tf.zeros([1, values[0].shape[1]], values[0].dtype)
-    values = [*values, nothing]
-    end = sum(tf.shape(part)[0] for part in values) - 1
-    return tf.gather(tf.concat(values, 0), tf.where(count > 0, places, end))
+    return tf.function(loop, autograph=False, reduce_retracing=True)
 
 
 def _torch(
