@@ -406,7 +406,8 @@ def test_features_are_read_as_tracks(tracks):
 def test_features_become_batches_with_their_lengths(tracks):
     split = tracks.splits["train"]
     plan = in_order_plan(split.lengths, batch_tokens=60)
-    for rows, (inputs, labels) in zip(plan, batches(split, plan).as_numpy_iterator(), strict=True):
+    dataset = batches(split, plan).as_dataset().as_numpy_iterator()
+    for rows, (inputs, labels) in zip(plan, dataset, strict=True):
         assert inputs["lengths"].dtype == np.int32
         assert inputs["lengths"].tolist() == split.lengths[rows].tolist()
         assert inputs["features"].shape == (len(rows), split.lengths[rows].max(), 3)
@@ -464,8 +465,8 @@ def test_a_plan_needs_one_size(by):
 def test_start_leaves_out_exactly_so_many_batches(start, prepared):
     split = prepared[1].splits["train"]
     plan = batch_plan(split.lengths, batch_tokens=60, seed=0, epoch=0)
-    every = list(batches(split, plan).as_numpy_iterator())
-    rest = list(batches(split, plan, start=start).as_numpy_iterator())
+    every = list(batches(split, plan))
+    rest = list(batches(split, plan, start=start))
     assert len(every) == len(plan)
     assert len(rest) == max(0, len(plan) - start)
     for (one, labels), (other, same) in zip(every[start:], rest, strict=True):

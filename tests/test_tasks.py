@@ -84,7 +84,7 @@ def test_records_of_its_name_features_and_splits_become_batches(task, tmp_path):
     split = data.splits["train"]
     plan = pipeline.batch_plan(split.lengths, batch_size=8, seed=0, epoch=0)
     seen = 0
-    for inputs, labels in pipeline.batches(split, plan).as_numpy_iterator():
+    for inputs, labels in pipeline.batches(split, plan).as_dataset().as_numpy_iterator():
         assert inputs["ids"].dtype == labels.dtype == np.int32
         assert inputs["ids"].shape[0] == labels.shape[0]
         seen += len(labels)

@@ -120,20 +120,21 @@ def batch_reviews(texts: int = 1_000, rows: int = 64, cap: int = 512) -> Contest
     from zoo.text import TextEncoder, TextSettings
 
     rng = np.random.default_rng(3)
-    words = np.array([f"word{number}" for number in range(20_000)])
+    words = np.array([f"word{number}" for number in range(20_000 - 2)])
     reviews = [
         " ".join(words[rng.zipf(1.2, length) % len(words)]).replace(" word7 ", ", Word7. ")
         for length in _review_lengths(texts, cap)
     ]
     theirs = keras.layers.TextVectorization(20_000, output_sequence_length=cap, vocabulary=words)
-    encoder = TextEncoder(tuple(words[: 20_000 - 2]), TextSettings("word", 20_000, cap))
+    encoder = TextEncoder(tuple(words), TextSettings("word", 20_000, cap))
     ids = encoder(tf.constant(reviews))
-    split = Split(ids.values.numpy(), ids.row_splits.numpy(), np.zeros(texts, "int32"))
+    values = ids.values.numpy().astype("int32")
+    split = Split(values, ids.row_splits.numpy(), np.zeros(texts, "int32"))
     plan = batch_plan(split.lengths, batch_size=rows, seed=0, epoch=0)
     vectorised = tf.data.Dataset.from_tensor_slices(reviews).batch(rows).map(theirs).prefetch(4)
     return {
         "keras": partial(_exhaust, vectorised),
-        "zoo": lambda: _exhaust(batches(split, plan)),
+        "zoo": partial(_exhaust, batches(split, plan)),
     }
 
 
