@@ -150,8 +150,8 @@ class Batches:
     The inputs are `{"ids": int32[B, T]}`, 0 being padding, or
     `{"features": float32[B, T, D], "lengths": int32[B]}`.
 
-    Going through them in Python takes a seventh of what a `tf.data.Dataset` takes for the same, which
-    runs Python too, and is over before a prefetched batch would have changed threads.
+    Going through them in Python takes a seventh of what a `tf.data.Dataset` takes for the same,
+    which runs Python too, and is over before a prefetched batch would have changed threads.
 
     Args:
         split: the examples.
