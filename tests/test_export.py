@@ -159,6 +159,23 @@ def test_graph_holds_stock_ops_alone(exported, loaded):
     assert not compiled
 
 
+def test_graph_holds_no_gradient(exported):
+    """With them it is several times as large, and a process that loads it is warned of each."""
+    assert b"CustomGradient" not in (exported / "saved_model.pb").read_bytes()
+
+
+def test_a_gradient_of_an_export_is_refused():
+    model = MODELS["lstm"](FeatureInputs(5), 3)
+    servable = Servable(model, None, ("one", "two", "three"))
+    features, lengths = tf.ones((2, 7, 5)), tf.constant([7, 3])
+    with (
+        pytest.raises(LookupError, match="made to answer alone"),
+        tf.GradientTape() as tape,
+    ):
+        tape.watch(features)
+        tape.gradient(servable.logits(features, lengths)["logits"], features)
+
+
 FRESH = """
 import sys
 

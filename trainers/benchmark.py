@@ -2,7 +2,8 @@
 
 python trainers/benchmark.py --cases=forward --out=benchmark
 
-Each case runs in a fresh process for each thread setting; a ratio is the peer's best over ours.
+Each case runs in a fresh process for each thread setting. A time is the least of all rounds, for
+whatever else the machine does only adds; a ratio is the peer's best setting over ours.
 """
 
 import re
@@ -15,7 +16,7 @@ from absl import flags
 from zoo.errors import UsageError
 
 _CASES = flags.DEFINE_string("cases", "", "run the cases whose name holds this; left out: all")
-_ROUNDS = flags.DEFINE_integer("rounds", 7, "how many times each is timed", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "how many times each is timed", lower_bound=1)
 _THREADS = flags.DEFINE_list(
     "threads", ["1x2", "2x2"], "settings to try, each of threads within x across operations"
 )

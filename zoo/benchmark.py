@@ -9,7 +9,6 @@ import math
 import os
 import platform
 import resource
-import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -168,7 +167,7 @@ MEMORY: dict[str, tuple[int, int, tuple[str, ...]]] = {
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 
-def measure(case: str, threads: tuple[int, int], rounds: int = 7) -> dict[str, float]:
+def measure(case: str, threads: tuple[int, int], rounds: int = 15) -> dict[str, float]:
     """What each contestant of a case takes, measured in fresh processes.
 
     Args:
@@ -205,7 +204,9 @@ def _fresh(function: Callable, *arguments: Any) -> Any:
 
 
 def seconds(case: str, threads: tuple[int, int], rounds: int) -> dict[str, float]:
-    """The medians of times taken in turns, after two that are not counted, in this process.
+    """The least of times taken in turns, after two that are not counted, in this process.
+
+    The least, as `timeit` advises: whatever else the machine does can only add to a time.
 
     Args:
         case: a key of `CASES`.
@@ -234,7 +235,7 @@ def seconds(case: str, threads: tuple[int, int], rounds: int) -> dict[str, float
             run()
             if turn > 1:
                 times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return {name: min(values) for name, values in times.items()}
 
 
 def attention_memory(name: str, rows: int, steps: int, size: int = 256, heads: int = 8) -> float:

@@ -42,12 +42,15 @@ class Servable(tf.Module):
         encoder: strings to ids; `None` for a model on features.
         classes: C names.
 
-    The model's recurrent layers take no cuDNN from then on: its ops run on a GPU alone.
+    The model's recurrent layers take no cuDNN from then on: its ops run on a GPU alone. Asking what
+    is saved for a gradient is an error.
     """
 
     def __init__(
         self, model: "keras.Model", encoder: "TextEncoder | None", classes: tuple[str, ...]
     ) -> None:
+        from zoo.layers.own_gradient_fast import no_gradients
+
         super().__init__()
         for layer in _all_layers(model):
             if hasattr(layer, "use_cudnn"):
@@ -72,18 +75,17 @@ class Servable(tf.Module):
 
             inputs_of = _at_least_one_step
 
-        def logits_of(*inputs: tf.Tensor) -> tf.Tensor:
-            return model(inputs_of(*inputs), training=False)  # float32[B, C]
+        def logits_of(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            with no_gradients():
+                return {"logits": model(inputs_of(*inputs), training=False)}  # float32[B, C]
 
         def answer(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            probabilities = tf.nn.softmax(logits_of(*inputs))  # float32[B, C]
+            probabilities = tf.nn.softmax(self.logits(*inputs)["logits"])  # float32[B, C]
             label = tf.gather(tf.constant(names), tf.argmax(probabilities, axis=-1))  # string[B]
             return {"probabilities": probabilities, "label": label}
 
+        self.logits = tf.function(logits_of, input_signature=signature)
         self.serve = tf.function(answer, input_signature=signature)
-        self.logits = tf.function(
-            lambda *inputs: {"logits": logits_of(*inputs)}, input_signature=signature
-        )
         self.class_names = tf.function(lambda: tf.constant(names), input_signature=[])
 
 

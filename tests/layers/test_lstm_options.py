@@ -3,10 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from zoo.layers import LSTM, LSTMCell, lstm_fast
+from zoo.layers import LSTM, LSTMCell
 
 B, T, D, U, P = 5, 11, 7, 3, 2
 KINDS = {
@@ -151,19 +149,6 @@ def test_with_all_weights_dropped_no_step_knows_the_hidden_state_before(
     assert np.abs(numpy(dropped(x)) - numpy(without(x))).max() > 1e-3
 
 
-def test_the_fast_way_is_taken_where_there_is_one(monkeypatch, rng):
-    """Else a comparison of the fast way with the portable one would compare nothing."""
-    taken = []
-    run = lstm_fast.run
-    monkeypatch.setattr(lstm_fast, "run", lambda *a, **kw: taken.append(1) or run(*a, **kw))
-    x = rng.normal(size=(B, T, D)).astype("float32")
-    plain = [LSTM(U), LSTM(U, use_cudnn=False), LSTM(U, dropout=0.5)]
-    others = [LSTM(U, **KINDS["all"]), LSTM(U, activation="relu"), LSTM(U, unroll=True)]
-    for layer in (*plain, *others):
-        layer(x, training=True)
-    assert len(taken) == (len(plain) if keras.backend.backend() != "jax" else 0)
-
-
 @pytest.mark.parametrize("order", ["xh", "hx"])
 def test_gates_of_the_weights_go_back_into_them(order, randomize):
     from zoo.convert import lstm_from_gates
@@ -197,40 +182,3 @@ def test_bad_options_are_refused_by_name(arguments, words):
 def test_without_options_keras_own_class_takes_the_configuration():
     keras.layers.LSTM.from_config(LSTM(U).get_config())
     keras.layers.LSTMCell.from_config(LSTMCell(U).get_config())
-
-
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_the_fast_way_is_the_portable_one(data, gradients, assert_near, randomize):
-    """Values and gradients, for any shape, mask and state; a step more or less than a turn."""
-    rows = data.draw(st.sampled_from([1, 2, 5, 18]), "rows")
-    steps = data.draw(st.sampled_from([1, 7, 8, 9, 17]), "steps")
-    rng = np.random.default_rng(data.draw(st.integers(0, 99), "seed"))
-    kind = data.draw(st.sampled_from(["none", "right", "holes", "empty"]), "mask")
-    masks = {
-        "none": None,
-        "right": np.arange(steps) < rng.integers(0, steps + 1, (rows, 1)),
-        "holes": rng.random((rows, steps)) < 0.5,
-        "empty": np.zeros((rows, steps), bool),
-    }
-    mask = masks[kind]
-    training = data.draw(st.booleans(), "training")
-    arguments = {
-        name: data.draw(st.booleans(), name)
-        for name in ("return_sequences", "return_state", "go_backwards", "zero_output_for_mask")
-    }
-    x = rng.normal(size=(rows, steps, D)).astype("float32")
-    states = rng.normal(size=(2, rows, U)).astype("float32")
-    fast = LSTM(U, use_cudnn=False, **arguments)
-    slow = keras.layers.LSTM(U, use_cudnn=False, **arguments)
-    if arguments["zero_output_for_mask"]:  # Keras's own loop zeroes other steps
-        slow = LSTM(U, unroll=True, use_cudnn=False, **arguments)
-    for layer in (fast, slow):
-        layer.build(x.shape)
-        randomize(layer)
-
-    def call(layer):
-        return lambda x, h, c: layer(x, initial_state=[h, c], mask=mask, training=training)
-
-    inputs = [x, *states]
-    assert_near(gradients(fast, call(fast), inputs), gradients(slow, call(slow), inputs))

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from zoo.layers.attention_blocks_fast import BLOCK, Blocks, larger, parts, sizes, smaller
+from zoo.layers.own_gradient_fast import own_gradient
 
 # With an order of steps, keys that no query of a segment may see are not looked at.
 SEGMENTS = 4
@@ -155,7 +156,6 @@ def _attend(blocks: Blocks, sides: Any, bias: Any, soft_cap: float | None) -> An
 
     kept = soft_cap is None and bias is None and blocks.keeps(sides[0].dtype)
 
-    @tf.custom_gradient
     def attend(query: Any, key: Any, value: Any, *extra: Any) -> Any:
         bias = extra[0] if extra else None
         queries, keys, values = blocks.cut(query), blocks.cut_keys(key), blocks.cut_keys(value)
@@ -214,7 +214,7 @@ def _attend(blocks: Blocks, sides: Any, bias: Any, soft_cap: float | None) -> An
 
         return context, gradient
 
-    return attend(*sides, *extra)
+    return own_gradient(attend, *sides, *extra)
 
 
 def _segments(tf: Any, rows: Any, columns: Any, causal: bool, window: int | None) -> list:

@@ -29,6 +29,7 @@ from zoo.layers.lstm_rows_loop import (
     together,
     turns,
 )
+from zoo.layers.own_gradient_fast import own_gradient
 
 
 def run_loop(
@@ -61,11 +62,9 @@ def run_loop(
     """
     import tensorflow as tf
 
-    # A user's function would else have every line of this rewritten.
     plain = tf.autograph.experimental.do_not_convert
     parts, fitting = cut(x, mask, (x.shape[0] or 2) < 2)
 
-    @tf.custom_gradient
     def run(x: Any, hidden: Any, cell: Any, *weights: Any) -> Any:
         def forward(keep: bool, sequences: bool) -> tuple[list, list]:
             """Outputs, hidden and cell states of each part, and what each kept."""
@@ -95,7 +94,7 @@ def run_loop(
 
         return tuple(results), plain(gradient)
 
-    return plain(run)(x, *state, *weights)
+    return own_gradient(run, x, *state, *weights)
 
 
 def _forward(

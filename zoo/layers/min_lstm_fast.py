@@ -6,6 +6,8 @@ from typing import Any
 
 import keras
 
+from zoo.layers.own_gradient_fast import own_gradient
+
 # Steps a turn of the loop: a step is so cheap that turning costs more.
 STEPS = 8
 
@@ -92,7 +94,6 @@ def tensorflow_recurrence() -> Callable[[Any, Any, Any], Any]:
 
         return loop(decay, upstream, carry, step, backwards=True)
 
-    @tf.custom_gradient
     def recurrence(decay, added, initial):
         states = forth(decay, added, initial)  # float[T, B, U]
 
@@ -104,6 +105,7 @@ def tensorflow_recurrence() -> Callable[[Any, Any, Any], Any]:
         return states, gradient
 
     def converted(decay, added, initial):
-        return recurrence(*map(tf.convert_to_tensor, (decay, added, initial)))
+        inputs = map(tf.convert_to_tensor, (decay, added, initial))
+        return own_gradient(recurrence, *inputs)
 
     return converted

@@ -1,0 +1,133 @@
+"""The LSTM's fast ways are the portable one: in values, in gradients, for whatever comes."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from zoo.layers import LSTM, lstm_fast
+
+# Every dimension is its own prime, so that a swapped axis cannot pass.
+B, T, D, U = 5, 11, 7, 3
+
+tensorflow_alone = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="the loop of our own is TensorFlow's"
+)
+
+
+def test_the_fast_way_is_taken_where_there_is_one(monkeypatch, rng):
+    """Else a comparison of the fast way with the portable one would compare nothing."""
+    taken = []
+    run = lstm_fast.run
+    monkeypatch.setattr(lstm_fast, "run", lambda *a, **kw: taken.append(1) or run(*a, **kw))
+    x = rng.normal(size=(B, T, D)).astype("float32")
+    plain = [LSTM(U), LSTM(U, use_cudnn=False), LSTM(U, dropout=0.5)]
+    others = [
+        LSTM(U, peephole=True, layer_norm=True),
+        LSTM(U, activation="relu"),
+        LSTM(U, unroll=True),
+    ]
+    for layer in (*plain, *others):
+        layer(x, training=True)
+    assert len(taken) == (len(plain) if keras.backend.backend() != "jax" else 0)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_the_fast_way_is_the_portable_one(data, gradients, assert_near, randomize):
+    """Values and gradients, for any shape, mask and state; a step more or less than a turn."""
+    rows = data.draw(st.sampled_from([1, 2, 5, 18]), "rows")
+    steps = data.draw(st.sampled_from([1, 7, 8, 9, 17]), "steps")
+    rng = np.random.default_rng(data.draw(st.integers(0, 99), "seed"))
+    kind = data.draw(st.sampled_from(["none", "right", "holes", "empty"]), "mask")
+    masks = {
+        "none": None,
+        "right": np.arange(steps) < rng.integers(0, steps + 1, (rows, 1)),
+        "holes": rng.random((rows, steps)) < 0.5,
+        "empty": np.zeros((rows, steps), bool),
+    }
+    mask = masks[kind]
+    training = data.draw(st.booleans(), "training")
+    arguments = {
+        name: data.draw(st.booleans(), name)
+        for name in ("return_sequences", "return_state", "go_backwards", "zero_output_for_mask")
+    }
+    x = rng.normal(size=(rows, steps, D)).astype("float32")
+    states = rng.normal(size=(2, rows, U)).astype("float32")
+    fast = LSTM(U, use_cudnn=False, **arguments)
+    slow = keras.layers.LSTM(U, use_cudnn=False, **arguments)
+    if arguments["zero_output_for_mask"]:  # Keras's own loop zeroes other steps
+        slow = LSTM(U, unroll=True, use_cudnn=False, **arguments)
+    for layer in (fast, slow):
+        layer.build(x.shape)
+        randomize(layer)
+
+    def call(layer):
+        return lambda x, h, c: layer(x, initial_state=[h, c], mask=mask, training=training)
+
+    inputs = [x, *states]
+    assert_near(gradients(fast, call(fast), inputs), gradients(slow, call(slow), inputs))
+
+
+@pytest.fixture
+def pair(randomize):
+    """Our layer, and one of Keras's with its weights."""
+
+    def make(**arguments):
+        layers = [cls(U, use_cudnn=False, **arguments) for cls in (LSTM, keras.layers.LSTM)]
+        for layer in layers:
+            layer.build((None, None, D))
+            randomize(layer)
+        return layers
+
+    return make
+
+
+@tensorflow_alone
+@pytest.mark.parametrize("rows", [0, 1, 2, lstm_fast.BLOCK_ROWS, lstm_fast.BLOCK_ROWS + 1])
+@pytest.mark.parametrize("steps", [0, 1, 8, 9])
+def test_one_graph_takes_any_batch_and_length(rows, steps, pair, rng, numpy):
+    import tensorflow as tf
+
+    ours, theirs = pair(return_sequences=True, return_state=True)
+    x = rng.normal(size=(rows, steps, D)).astype("float32")
+    mask = np.arange(steps) < rng.integers(0, steps + 1, (rows, 1))
+    signature = [tf.TensorSpec([None, None, D]), tf.TensorSpec([None, None], tf.bool)]
+    for use_mask in (False, True):
+        graph = tf.function(
+            lambda x, mask, used=use_mask: ours(x, mask=mask if used else None), signature
+        )
+        found = [numpy(value) for value in graph(x, mask)]
+        assert found[0].shape == (rows, steps, U)
+        if rows and steps:
+            expected = theirs(x, mask=mask if use_mask else None)
+            for ours_value, value in zip(found, expected, strict=True):
+                np.testing.assert_allclose(ours_value, numpy(value), atol=1e-6)
+
+
+@tensorflow_alone
+@pytest.mark.parametrize("masked", [False, True])
+def test_bfloat16_is_near_float32(masked, gradients, randomize, rng):
+    rows, steps = 18, 17
+    x = rng.normal(size=(rows, steps, D)).astype("float32")
+    mask = np.arange(steps) < rng.integers(0, steps + 1, (rows, 1)) if masked else None
+    results = []
+    for policy in ("float32", "mixed_bfloat16"):
+        layer = LSTM(U, return_sequences=True, dtype=policy)
+        layer.build(x.shape)
+        randomize(layer)
+        results.append(gradients(layer, lambda x, layer=layer: layer(x, mask=mask), [x]))
+    for exact, near in zip(*map(keras.tree.flatten, results), strict=True):
+        exact, near = (np.asarray(keras.ops.cast(v, "float32")) for v in (exact, near))
+        np.testing.assert_allclose(near, exact, atol=0.02 * np.abs(exact).max() + 1e-6)
+
+
+@tensorflow_alone
+def test_lengths_that_keep_changing_make_few_graphs(rng):
+    units = 13  # of no other test: graphs are kept by the size of the weights
+    layer = LSTM(units, return_sequences=True)
+    for rows in range(1, 6):
+        for steps in range(1, 9):
+            layer(rng.normal(size=(rows, steps, D)).astype("float32"), training=True)
+    assert lstm_fast._eager_loop((D, 4 * units)).experimental_get_tracing_count() <= 4
