@@ -1,8 +1,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
-# A process a core, and each file in one of them: its tests share a trained model.
-PYTEST  = $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+# A process a core; one that is done takes tests from the other, with whose file it shares no model.
+PYTEST  = $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check clean
