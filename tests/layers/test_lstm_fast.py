@@ -107,6 +107,24 @@ def test_one_graph_takes_any_batch_and_length(masked, pair, rng, numpy):
 
 
 @tensorflow_alone
+@pytest.mark.parametrize("rows", [2, lstm_fast.BLOCK_ROWS + 1])
+def test_a_graph_made_to_answer_has_the_gradient_too(rows, pair, rng, assert_near):
+    import tensorflow as tf
+
+    x = tf.constant(rng.normal(size=(rows, 9, D)).astype("float32"))
+    found = []
+    for layer in pair(return_sequences=True):
+        signature = [tf.TensorSpec([None, None, D])]
+        graph = tf.function(lambda x, layer=layer: layer(x, training=False), signature)
+        graph(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(graph(x) ** 2)
+        found.append(tape.gradient(loss, x))
+    assert_near(*found)
+
+
+@tensorflow_alone
 @pytest.mark.parametrize("masked", [False, True])
 def test_bfloat16_is_near_float32(masked, gradients, randomize, rng):
     rows, steps = 18, 17

@@ -112,34 +112,21 @@ def _tensorflow(
     # Read here: a custom gradient may hold no variable.
     weights = [tf.convert_to_tensor(weight) for weight in weights]
 
-    plain = tf.autograph.experimental.do_not_convert
     loop = _eager_loop(tuple(weights[0].shape)) if tf.executing_eagerly() else _loop
-
-    def way(block: bool) -> Any:
-        return lambda: loop(sequences, mask, state, weights, sequential, training, block)
-
-    if training or sequences.dtype != tf.float32:
-        return plain(way(False))()
-    if sequences.shape[0] is not None:
-        return plain(way(sequences.shape[0] <= BLOCK_ROWS))()
-    few = tf.shape(sequences)[0] <= BLOCK_ROWS
-    return tf.cond(few, plain(way(True)), plain(way(False)))
+    block: Any = False
+    if not training and sequences.dtype == tf.float32:
+        rows = sequences.shape[0]
+        block = (tf.shape(sequences)[0] if rows is None else rows) <= BLOCK_ROWS
+    plain = tf.autograph.experimental.do_not_convert
+    return plain(loop)(sequences, mask, state, weights, sequential, training, block)
 
 
 def _loop(
-    sequences: Any, mask: Any, state: list, weights: list, sequential: bool, keep: bool, block: bool
+    sequences: Any, mask: Any, state: list, weights: list, sequential: bool, keep: bool, block: Any
 ) -> tuple[Any, Any, Any]:
     from zoo.layers.lstm_loop import run_loop
 
-    return run_loop(
-        sequences,
-        mask,
-        state,
-        weights,
-        sequences=sequential,
-        keep=keep and not block,
-        block=block,
-    )
+    return run_loop(sequences, mask, state, weights, sequences=sequential, keep=keep, block=block)
 
 
 @functools.cache

@@ -40,7 +40,7 @@ def run_loop(
     *,
     sequences: bool,
     keep: bool,
-    block: bool = False,
+    block: Any = False,
 ) -> tuple[Any, Any, Any]:
     """Runs an LSTM over time; its gradient is exact, of first order alone.
 
@@ -53,7 +53,7 @@ def run_loop(
         sequences: whether the outputs of all steps are asked for.
         keep: whether to keep what a gradient needs; if not, a gradient runs the loop once more.
         block: whether to run all steps in one operation, which is faster for few rows; for
-            float32, and where nothing is kept.
+            float32, and where nothing is kept. A `bool`, or a tensor that a graph knows later.
 
     Returns:
         The outputs `float[B, T, U]`, of a step that is not real the output before it, zeros if
@@ -71,15 +71,26 @@ def run_loop(
             made = [_forward(p, x, hidden, cell, weights, sequences, keep) for p in parts]
             return [m[:3] for m in made], [m[3] for m in made]
 
+        def whole(made: list) -> list:
+            shown, *last = zip(*made, strict=True)
+            like = tf.TensorShape([*x.shape[:2], hidden.shape[1]])
+            outputs = together(parts, shown, like) if sequences else tf.zeros([], x.dtype)
+            return [outputs, *(together(parts, values, hidden.shape) for values in last)]
+
+        def in_one() -> list:
+            return whole([_block(p, x, hidden, cell, weights, sequences) for p in parts])
+
+        def in_turns() -> list:
+            return whole(forward(False, sequences)[0])
+
         kept: list = []
-        if block:
-            made: list = [_block(p, x, hidden, cell, weights, sequences) for p in parts]
-        else:
-            made, kept = forward(keep, sequences)
-        shown, *last = zip(*made, strict=True)
-        like = tf.TensorShape([*x.shape[:2], hidden.shape[1]])
-        results = [together(parts, shown, like) if sequences else tf.zeros([], x.dtype)]
-        results += [together(parts, values, hidden.shape) for values in last]
+        if keep:
+            made, kept = forward(True, sequences)
+            results = whole(made)
+        elif isinstance(block, bool):
+            results = in_one() if block else in_turns()
+        else:  # in here, so that TensorFlow is not asked for a gradient of the choice
+            results = tf.cond(block, plain(in_one), plain(in_turns))
 
         def gradient(*upstream: Any) -> tuple:
             # Those of a gather come as slices, sparse ones.
