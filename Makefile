@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN     = $(VENV)/bin
-# A process a core; one that is done takes tests from the other, with whose file it shares no model.
+# A process a core; one that has nothing left to do takes tests from another.
 PYTEST  = $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help

@@ -142,10 +142,37 @@ def test_bfloat16_is_near_float32(masked, gradients, randomize, rng):
 
 
 @tensorflow_alone
-def test_lengths_that_keep_changing_make_few_graphs(rng):
-    units = 13  # of no other test: graphs are kept by the size of the weights
+@pytest.mark.parametrize("training", [False, True])
+def test_lengths_that_keep_changing_make_one_graph(training, rng):
+    units = 13 if training else 17  # of no other test: graphs are kept by their sizes
     layer = LSTM(units, return_sequences=True)
+    made = lstm_fast._eager_loop.cache_info().currsize
     for rows in range(1, 6):
         for steps in range(1, 9):
-            layer(rng.normal(size=(rows, steps, D)).astype("float32"), training=True)
-    assert lstm_fast._eager_loop((D, 4 * units)).experimental_get_tracing_count() <= 4
+            layer(rng.normal(size=(rows, steps, D)).astype("float32"), training=training)
+    assert lstm_fast._eager_loop.cache_info().currsize == made + 1
+
+
+@tensorflow_alone
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("steps", [7, 16])
+def test_what_is_no_number_behind_a_rows_end_reaches_nothing(steps, training, rng, randomize):
+    """As Keras's own layer lets it: there, one such step spoils the gradient of every weight."""
+    import tensorflow as tf
+
+    mask = np.arange(steps) < np.array([[steps], [3], [0], [steps - 2]])
+    x = rng.normal(size=(4, steps, D)).astype("float32")
+    layer = LSTM(U, return_sequences=True)
+    layer.build(x.shape)
+    randomize(layer)
+    found = []
+    for padding in (0.0, np.nan):
+        padded = tf.constant(np.where(mask[:, :, None], x, np.float32(padding)))
+        with tf.GradientTape() as tape:
+            tape.watch(padded)
+            output = layer(padded, mask=mask, training=training)
+            loss = tf.reduce_sum(output**2)
+        weights = [weight.value for weight in layer.trainable_weights]
+        found.append([output, *tape.gradient(loss, [padded, *weights])])
+    for clean, spoilt in zip(*found, strict=True):
+        np.testing.assert_array_equal(clean, spoilt)

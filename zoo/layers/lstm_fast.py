@@ -112,39 +112,49 @@ def _tensorflow(
     # Read here: a custom gradient may hold no variable.
     weights = [tf.convert_to_tensor(weight) for weight in weights]
 
-    loop = _eager_loop(tuple(weights[0].shape)) if tf.executing_eagerly() else _loop
     block: Any = False
     if not training and sequences.dtype == tf.float32:
         rows = sequences.shape[0]
         block = (tf.shape(sequences)[0] if rows is None else rows) <= BLOCK_ROWS
+    options = (sequential, training, block)
+    if tf.executing_eagerly():
+        size, gates = weights[0].shape
+        loop = _eager_loop(size, gates // 4, sequences.dtype, mask is not None, options)
+    else:
+        loop = functools.partial(_loop, options)
     plain = tf.autograph.experimental.do_not_convert
-    return plain(loop)(sequences, mask, state, weights, sequential, training, block)
+    return plain(loop)(sequences, state, weights, *([] if mask is None else [mask]))
 
 
 def _loop(
-    sequences: Any, mask: Any, state: list, weights: list, sequential: bool, keep: bool, block: Any
+    options: tuple, sequences: Any, state: list, weights: list, mask: Any = None
 ) -> tuple[Any, Any, Any]:
     from zoo.layers.lstm_loop import run_loop
 
+    sequential, keep, block = options
     return run_loop(sequences, mask, state, weights, sequences=sequential, keep=keep, block=block)
 
 
 @functools.cache
-def _eager_loop(shape: tuple[int, int]) -> Any:
-    """`_loop` as a graph, for a kernel `[D, 4U]`; in Python, each step would cost too much."""
+def _eager_loop(size: int, units: int, dtype: Any, masked: bool, options: tuple) -> Any:
+    """`_loop` as one graph for any batch and length; in Python, each step would cost too much."""
     import tensorflow as tf
 
-    size, gates = shape
+    def spec(*shape: int | None) -> Any:
+        return tf.TensorSpec(shape, dtype)
 
-    def loop(sequences: Any, mask: Any, state: list, weights: list, *options: bool) -> Any:
-        sequences = tf.ensure_shape(sequences, [None, None, size])
-        state = [tf.ensure_shape(s, [None, gates // 4]) for s in state]
-        shapes = ([size, gates], [gates // 4, gates], [gates])
-        weights = [tf.ensure_shape(w, s) for w, s in zip(weights, shapes, strict=True)]
-        return _loop(sequences, mask, state, weights, *options)
+    signature = [
+        spec(None, None, size),
+        [spec(None, units)] * 2,
+        [spec(size, 4 * units), spec(units, 4 * units), spec(4 * units)],
+    ]
+    if masked:
+        signature.append(tf.TensorSpec([None, None], tf.bool))
 
-    # Rows and steps that keep changing become unknown, so that it is not made again without end.
-    return tf.function(loop, autograph=False, reduce_retracing=True)
+    def loop(sequences: Any, state: list, weights: list, mask: Any = None) -> Any:
+        return _loop(options, sequences, state, weights, mask)
+
+    return tf.function(loop, signature, autograph=False)
 
 
 def _torch(

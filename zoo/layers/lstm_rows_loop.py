@@ -17,8 +17,9 @@ class Part(NamedTuple):
         order: which rows of the batch, `int32[b]`.
         lengths: their real steps, `int32[b]`; `None` if all steps are real.
         steps: those of the longest row, `int32[]`.
-        reading: where in the batch's `B * T` steps each row's real ones stand, `int32[T, b]`.
-        writing: the same if each row's real steps were its first.
+        reading: where in the batch's `B * T` steps each row's real ones stand, `int32[T, b]`; the
+            last of them again behind its end.
+        writing: where they would stand if each row's real steps were its first, and so on.
         step: which of its row's real steps each step shows, itself or the last before it;
             `int32[b, T]`, -1 before the first.
     """
@@ -66,6 +67,9 @@ def cut(sequences: Any, mask: Any, single: bool) -> tuple[list[Part], Any]:
         lambda: first + time,
         lambda: first + tf.argsort(tf.cast(~mask, tf.int32), axis=1, stable=True),
     )  # int32[B, T]
+    # A turn reads on behind a row's end: its last real step, for what is no step may be no number,
+    # and nothing times that is no number either.
+    real = tf.gather(real, tf.minimum(time, tf.maximum(lengths[:, None] - 1, 0)), batch_dims=1)
     sorted_rows = tf.argsort(lengths, direction="DESCENDING", stable=True)
     # Every other row, so that both have as much work.
     orders = [sorted_rows] if single else [sorted_rows[0::2], sorted_rows[1::2]]
