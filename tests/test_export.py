@@ -5,7 +5,6 @@ import os
 import stat
 import subprocess
 import sys
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,46 +13,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.exports import TEXTS, WORDS, make_trained
 from zoo import export as export_module
-from zoo.config import Config
 from zoo.errors import RunError, UsageError
 from zoo.export import (
     Servable,
     export,
-    lines_as_they_come,
     load_servable,
-    predict,
     versions,
 )
 from zoo.layers import LSTM
-from zoo.models import MODELS, FeatureInputs, TokenInputs
-from zoo.tasks import get_task
-from zoo.text import TextEncoder, TextSettings
-from zoo.training import Trained
+from zoo.models import MODELS, FeatureInputs
 
-WORDS = (
-    "the",
-    "film",
-    "was",
-    "good",
-    "bad",
-    "dull",
-    "fine",
-    ",",
-    ".",
-    "!",
-    "never",
-    "see",
-    "again",
-)
-TEXTS = [
-    "The film was good!",
-    "",
-    "never again",
-    "a dull , dull story . the acting was fine , but never see a film again " * 5,
-    "Ünknown wörds only",
-    "好 film 🙂",
-]
 ODD = [
     ["", "", ""],
     [b"\xff\xfe\x00\x80", "café", "cafe\u0301"],
@@ -62,23 +33,6 @@ ODD = [
     ["é" * 1_000_000],
     [],
 ]
-
-
-def make_trained(family="bilstm", **changes):
-    keras.utils.set_random_seed(11)
-    config = replace(Config(task="movie_reviews/imdb", model=family, max_length=13), **changes)
-    encoder = TextEncoder(WORDS, TextSettings(max_length=13))
-    model = MODELS[family](TokenInputs(encoder.num_ids), 2, size="small")
-    return Trained(
-        config=config,
-        task=get_task("movie_reviews/imdb"),
-        model=model,
-        encoder=encoder,
-        metrics={
-            "validation": {"accuracy": 0.5, "versions": {"tensorflow": "2.3.5"}},
-            "test": {"accuracy": 0.5, "versions": {"tensorflow": "2.3.5"}},
-        },
-    )
 
 
 @pytest.fixture(scope="module", params=sorted(MODELS))
@@ -404,84 +358,3 @@ def test_a_version_that_appears_meanwhile_is_not_overwritten(bilstm, tmp_path, m
     monkeypatch.setattr(export_module, "versions", late)
     assert export(bilstm, "tiny", tmp_path).name == "2"
     assert (tmp_path / "tiny" / "1" / "theirs").exists()
-
-
-def test_predictions_stream(bilstm, tmp_path):
-    model = load_servable(export(bilstm, "tiny", tmp_path))
-    taken = []
-
-    def endless():
-        while True:
-            taken.append(len(taken))
-            yield "a good film"
-
-    found = predict(model, endless(), batch_size=3)
-    first = next(found)
-    assert len(taken) == 3
-    assert first.label == max(first.probabilities, key=first.probabilities.get)
-    assert sum(first.probabilities.values()) == pytest.approx(1)
-    assert list(predict(model, [])) == []
-    assert [p.text for p in predict(model, TEXTS, 4)] == TEXTS
-    # What is no text comes back as the model saw it.
-    assert [p.text for p in predict(model, ["a\udcff", "\ud800"])] == ["a\ufffd", "\ufffd" * 3]
-    with pytest.raises(UsageError, match="batch_size=0 cannot work"):
-        next(predict(model, ["x"], 0))
-
-
-def test_what_is_there_to_read_is_read_together():
-    source, target = os.pipe()
-    with open(source, "rb") as stream:
-        found = lines_as_they_come(stream)
-        os.write(target, b"a\nb\rb\r\n\xffc")
-        assert next(found) == ["a", "b\rb"]
-        os.write(target, b"\n\n")
-        assert next(found) == ["\ufffdc", ""]
-        os.write(target, b"d" * 50_000)
-        threading.Timer(0.1, lambda: (os.write(target, b"e\nf"), os.close(target))).start()
-        assert next(found) == ["d" * 50_000 + "e"]
-        assert list(found) == [["f"]]
-
-
-def test_a_folder_that_is_no_saved_model_is_refused(tmp_path):
-    with pytest.raises(RunError, match="holds no SavedModel: give a folder that"):
-        load_servable(tmp_path)
-    with pytest.raises(RunError, match="holds no SavedModel"):
-        load_servable(tmp_path / "missing")
-    (tmp_path / "1").mkdir()
-    (tmp_path / "1" / "saved_model.pb").write_bytes(b"no protobuf")
-    with pytest.raises(RunError, match="is damaged"):
-        load_servable(tmp_path)
-
-
-@pytest.mark.parametrize("kept", [0, 0.5, 0.999])
-def test_a_saved_model_that_is_half_copied_is_one_line(bilstm, tmp_path, kept):
-    folder = export(bilstm, "tiny", tmp_path)
-    file = folder / "variables" / "variables.data-00000-of-00001"
-    os.truncate(file, int(file.stat().st_size * kept))
-    with pytest.raises(RunError, match=r"the SavedModel in .*tiny/1 is damaged: ."):
-        load_servable(folder)
-
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (IndexError("list index out of range"), "list index out of range"),
-        (KeyError(5), "5"),
-        (RuntimeError("first line\nsecond line"), "first line"),
-        (AssertionError(), "AssertionError"),
-    ],
-)
-def test_whatever_a_damaged_graph_raises_is_one_line(bilstm, tmp_path, monkeypatch, error, message):
-    def load(_):
-        raise error
-
-    folder = export(bilstm, "tiny", tmp_path)
-    monkeypatch.setattr(tf.saved_model, "load", load)
-    with pytest.raises(RunError, match=rf"tiny/1 is damaged: {message}$"):
-        load_servable(folder)
-
-
-def test_a_foreign_saved_model_is_refused(tmp_path):
-    tf.saved_model.save(tf.Module(), str(tmp_path))
-    with pytest.raises(RunError, match=r"was not written by trainers/export\.py"):
-        load_servable(tmp_path)
