@@ -9,7 +9,7 @@ import math
 import os
 import platform
 import resource
-import time
+import timeit
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -152,6 +152,8 @@ CASES: dict[str, Callable[[], Contest]] = {
     "lstm training under torch": train_torch_lstm,
     "1,000 reviews as batches of ids": batch_reviews,
 }
+# A round of each contestant lasts at least about this long.
+ROUND_SECONDS = 0.05
 # Thread settings of a case, whatever else is asked for.
 THREADS = {"attention training float32, one thread": ["1x1"]}
 
@@ -204,7 +206,7 @@ def _fresh(function: Callable, *arguments: Any) -> Any:
 
 
 def seconds(case: str, threads: tuple[int, int], rounds: int) -> dict[str, float]:
-    """The least of times taken in turns, after two that are not counted, in this process.
+    """The least of times taken in turns, after three runs not counted, in this process.
 
     The least, as `timeit` advises: whatever else the machine does can only add to a time.
 
@@ -229,13 +231,20 @@ def seconds(case: str, threads: tuple[int, int], rounds: int) -> dict[str, float
         tf.config.threading.set_inter_op_parallelism_threads(across)
     contest = CASES[case]()
     times: dict[str, list[float]] = {name: [] for name in contest}
-    for turn in range(rounds + 2):
+    for run in contest.values():
+        _mean_seconds(run, 2)
+    # What takes milliseconds runs several times in a row: else each would begin with the other's
+    # data in the processor's caches, which is no one's use of it.
+    longest = max(_mean_seconds(run, 1) for run in contest.values())
+    number = max(1, round(ROUND_SECONDS / longest))
+    for _ in range(rounds):
         for name, run in contest.items():
-            start = time.perf_counter()
-            run()
-            if turn > 1:
-                times[name].append(time.perf_counter() - start)
+            times[name].append(_mean_seconds(run, number))
     return {name: min(values) for name, values in times.items()}
+
+
+def _mean_seconds(run: Callable[[], Any], number: int) -> float:
+    return timeit.timeit(run, number=number) / number
 
 
 def attention_memory(name: str, rows: int, steps: int, size: int = 256, heads: int = 8) -> float:

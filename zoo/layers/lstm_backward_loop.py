@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from zoo.layers.lstm_gates_loop import gates_of, reorder, scale
 from zoo.layers.lstm_rows_loop import Part, alive, joined, loop, number, places, together, turns
+from zoo.layers.lstm_steps_loop import gradient_of_one, reorder
 
 
 def gradients(
@@ -45,12 +45,11 @@ def gradients(
         shown = of_shown if sequences else None
         made.append(_backward(part, x, kernel, recurrent, arrays, shown, *of_states))
     d_x, d_hidden, d_cell, *sums = zip(*made, strict=True)
-    full = tf.cast(scale(recurrent.shape[0]) ** 2, tf.float32)
     return (
         together(parts, d_x, x.shape),
         tf.cast(together(parts, d_hidden, hidden.shape), x.dtype),
         tf.cast(together(parts, d_cell, cell.shape), x.dtype),
-        *(tf.cast(reorder(tf.add_n(d) * full), x.dtype) for d in sums),
+        *(tf.cast(reorder(tf.add_n(d)), x.dtype) for d in sums),
     )
 
 
@@ -102,43 +101,38 @@ def _backward(
     size, units = kernel.shape[0], recurrent.shape[0]
     flat = tf.reshape(x, [-1, size])  # [B * T, D]
     ragged = part.lengths is not None
-    # Twice: what went into the weights, and the derivative of (1 + tanh) / 2.
-    twice = tf.cast(scale(units) ** 2, x.dtype)
-    recurrent_back = tf.transpose(reorder(recurrent) * twice)  # [4U, U]
-    kernel_back = tf.transpose(reorder(kernel) * twice)  # [4U, D]
+    recurrent_back = tf.transpose(reorder(recurrent))  # [4U, U]
+    kernel_back = tf.transpose(reorder(kernel))  # [4U, D]
 
     def turn(length: int) -> Any:
         def body(step: Any, d_hidden: Any, d_cell: Any, sums: tuple, d_x: Any) -> tuple:
             step = step - length
             rows = alive(part, step)
-            gates, cells, hiddens = (
-                arrays[name].read(number(step)) for name in ("gates", "cells", "hiddens")
-            )
+            kept = tf.nest.map_structure(lambda array: array.read(number(step)), arrays)
             if ragged:
                 d_hidden, d_cell = _grow(d_hidden, rows), _grow(d_cell, rows)
-            all_rows = tf.shape(gates)[0]  # length * b
+            all_rows = tf.shape(kept["cells"])[0]  # length * b
             each = all_rows // length
-            i, f, o, g = gates_of(gates)
-            tanh = tf.tanh(cells[each:])  # [length * b, U]
-            slopes = tf.concat([g, cells[:all_rows], tanh, i], 1) * (1.0 - gates * gates)
-            of_tanh = o * (1.0 - tanh * tanh)
+            # All of one gate stand before all of the next; they are cut, not copied.
+            count = 5 * length // len(kept["gates"])
+            gates = [piece for values in kept["gates"] for piece in tf.split(values, count)]
+            states = [kept["cell_before"], *tf.split(kept["cells"], length)]
             added, added_cell = _injected(part, step, length, rows, of_shown, of_hidden, of_cell)
-            slopes, of_tanh, f = (tf.split(v, length) for v in (slopes, of_tanh, f))
             d_z = []
             for j in reversed(range(length)):
                 if added is not None:
                     d_hidden = d_hidden + added[j]
                 if added_cell is not None:
                     d_cell = d_cell + added_cell[j]
-                d_cell = d_cell + d_hidden * of_tanh[j]
-                d = tf.concat([d_cell, d_cell, d_hidden, d_cell], 1) * slopes[j]  # [b, 4U]
+                d_cell, d = gradient_of_one(
+                    gates[j::length], states[j], states[j + 1], d_hidden, d_cell
+                )
                 d_z.append(tf.cast(d, x.dtype))
-                d_cell = d_cell * f[j]
                 d_hidden = tf.cast(tf.matmul(d_z[-1], recurrent_back), tf.float32)  # [b, U]
             d = tf.concat(d_z[::-1], 0)  # [length * b, 4U]
             inputs = tf.gather(flat, part.reading[step : step + length, :rows])
             inputs = tf.reshape(inputs, [-1, size])
-            before = hiddens[:all_rows]
+            before = tf.concat([kept["hidden_before"], kept["hiddens"][: all_rows - each]], 0)
             sums = (
                 sums[0] + tf.cast(tf.matmul(inputs, d, transpose_a=True), tf.float32),
                 sums[1] + tf.cast(tf.matmul(before, d, transpose_a=True), tf.float32),
@@ -164,7 +158,7 @@ def _backward(
         never = tf.cast(part.lengths[:, None] == 0, tf.float32)  # their states went through
         d_hidden = _grow(d_hidden, tf.size(part.order)) + never * of_hidden
         d_cell = _grow(d_cell, tf.size(part.order)) + never * of_cell
-    at, end = places(part, False)
+    at, end = places(part)
     if ragged:
         # A step that is not real has no part in anything: zeros, which stand behind all.
         real = tf.concat([part.step[:, :1] >= 0, part.step[:, 1:] > part.step[:, :-1]], 1)

@@ -3,10 +3,10 @@
 What the portable loop spends beyond its matrix products is saved here:
 
 - eight steps a turn, for a turn of TensorFlow's loop costs as much as several small operations;
-- one `tanh` for all four gates;
-- in the gradient, what does not hang on the step behind is computed for all steps of a turn at
-  once, the weights' gradients among it, and no product within the loop is a transposed one, which
-  takes up to twice as long as a plain one;
+- in float32, those eight in one operation, and the gradient of a step but for its products, too;
+- in the gradient, the products that do not hang on the step behind are made for all steps of a
+  turn at once, and none within the loop is a transposed one, which takes up to twice as long as a
+  plain one;
 - a turn reads its steps out of the batch and keeps its results together, so that no whole array is
   turned around or copied;
 - of rows of unlike length, only those that still run are computed.
@@ -14,10 +14,10 @@ What the portable loop spends beyond its matrix products is saved here:
 Stock operations alone, and none that a compiler must make.
 """
 
+import functools
 from typing import Any
 
 from zoo.layers.lstm_backward_loop import gradients
-from zoo.layers.lstm_gates_loop import gates_of, pack
 from zoo.layers.lstm_rows_loop import (
     Part,
     alive,
@@ -29,6 +29,7 @@ from zoo.layers.lstm_rows_loop import (
     together,
     turns,
 )
+from zoo.layers.lstm_steps_loop import in_one_operation, one_by_one
 from zoo.layers.own_gradient_fast import own_gradient
 
 
@@ -114,45 +115,48 @@ def _forward(
     """Outputs `float[b, T, U]` or `None`, the last states `float[b, U]`, and what was kept."""
     import tensorflow as tf
 
-    kernel, recurrent, bias = (pack(weight) for weight in weights)
-    bias = tf.cast(bias, tf.float32)
-    size, units = kernel.shape[0], recurrent.shape[0]
+    size, units = weights[0].shape[0], weights[1].shape[0]
+    stacked = tf.concat(weights[:2], 0)
     ragged = part.lengths is not None
     flat = tf.reshape(x, [-1, size])  # [B * T, D]
     initial = [tf.gather(hidden, part.order), tf.cast(tf.gather(cell, part.order), tf.float32)]
-    kinds = {"gates": (tf.float32, 4 * units)} if keep else {}
-    if keep or ragged:
-        kinds["cells"] = (tf.float32, units)
-    if keep or ragged or sequences:
-        kinds["hiddens"] = (x.dtype, units)
     count = number(part.steps)
-    arrays = {
-        name: tf.TensorArray(
-            dtype, count + 1, element_shape=[None, width], clear_after_read=False, infer_shape=False
+
+    def new(dtype: Any, extra: int = 0) -> Any:
+        return tf.TensorArray(
+            dtype,
+            count + extra,
+            element_shape=[None, units],
+            clear_after_read=False,
+            infer_shape=False,
         )
-        for name, (dtype, width) in kinds.items()
-    }
+
+    arrays = {}
+    if keep or ragged:
+        arrays["cells"] = new(tf.float32, 1)
+    if keep or ragged or sequences:
+        arrays["hiddens"] = new(x.dtype, 1)
+    if keep:
+        arrays["gates"] = [new(tf.float32) for _ in range(5 if x.dtype == tf.float32 else 1)]
+        arrays["cell_before"], arrays["hidden_before"] = new(tf.float32), new(x.dtype)
 
     def turn(length: int) -> Any:
         def body(step: Any, hidden: Any, cell: Any, arrays: dict) -> tuple:
             rows = alive(part, step)
-            hiddens, cells, gates = [hidden[:rows]], [cell[:rows]], []
-            inputs = tf.gather(flat, part.reading[step : step + length, :rows])
-            inputs = tf.matmul(tf.reshape(inputs, [-1, size]), kernel)
-            # In float32: in bfloat16, adding and converting take twice as long.
-            inputs = tf.nn.bias_add(tf.cast(inputs, tf.float32), bias)  # [length * b, 4U]
-            for z in tf.split(inputs, length):
-                z = z + tf.cast(tf.matmul(hiddens[-1], recurrent), tf.float32)  # [b, 4U]
-                gates.append(tf.tanh(z))
-                i, f, o, g = gates_of(gates[-1])
-                cells.append(f * cells[-1] + i * g)  # [b, U]
-                hiddens.append(tf.cast(o * tf.tanh(cells[-1]), x.dtype))
-            made = {"gates": gates, "cells": cells, "hiddens": hiddens}
+            hidden, cell = hidden[:rows], cell[:rows]
+            inputs = tf.gather(flat, part.reading[step : step + length, :rows])  # [length, b, D]
+            if x.dtype == tf.float32:
+                made = in_one_operation(inputs, hidden, cell, stacked, weights[2])
+            else:
+                made = one_by_one(inputs, hidden, cell, weights, length)
+            values = {**made._asdict(), "hidden_before": hidden, "cell_before": cell}
+            write = functools.partial(_write, number(step))
             arrays = {
-                name: array.write(number(step), tf.concat(made[name], 0))
+                name: tf.nest.map_structure(write, array, values[name])
                 for name, array in arrays.items()
             }
-            return step + length, hiddens[-1], cells[-1], arrays
+            after = tf.shape(hidden)[0] * (length - 1)
+            return step + length, made.hiddens[after:], made.cells[after:], arrays
 
         return body
 
@@ -162,7 +166,7 @@ def _forward(
     hidden, cell, arrays = state
     shown = None
     if ragged or sequences:
-        at, _ = places(part, True)  # int32[b, T]
+        at, _ = places(part)  # int32[b, T]
         values = joined(arrays["hiddens"], count, units)  # [N, U]
         if sequences:
             shown = tf.gather(values, at)  # [b, T, U]
@@ -182,28 +186,14 @@ def _block(
     """`_forward` in one operation."""
     import tensorflow as tf
 
-    kernel, recurrent, bias = weights
-    units = recurrent.shape[0]
     hidden, cell = (tf.gather(state, part.order) for state in (hidden, cell))
-    peephole = tf.zeros([units])
-    # Its registered gradient is wrong in TensorFlow 2.21: never to be seen by a tape.
-    _, cells, _, _, _, _, hiddens = tf.raw_ops.BlockLSTMV2(
-        seq_len_max=tf.cast(part.steps, tf.int64),
-        x=tf.gather(tf.reshape(x, [-1, x.shape[2]]), part.reading[: part.steps]),  # [T, b, D]
-        cs_prev=cell,
-        h_prev=hidden,
-        w=tf.concat([kernel, recurrent], 0),
-        wci=peephole,
-        wcf=peephole,
-        wco=peephole,
-        b=bias,
-        cell_clip=-1.0,
-        use_peephole=False,
-    )  # each float32[T, b, U]
+    x = tf.gather(tf.reshape(x, [-1, x.shape[2]]), part.reading[: part.steps])  # [T, b, D]
+    like = tf.concat([tf.shape(x)[:2], [hidden.shape[1]]], 0)
+    made = in_one_operation(x, hidden, cell, tf.concat(weights[:2], 0), weights[2])
     # The states before stand first, for rows of no step.
     hiddens, cells = (
-        tf.transpose(tf.concat([before[None], values], 0), [1, 0, 2])
-        for before, values in ((hidden, hiddens), (cell, cells))
+        tf.transpose(tf.concat([before[None], tf.reshape(values, like)], 0), [1, 0, 2])
+        for before, values in ((hidden, made.hiddens), (cell, made.cells))
     )  # float32[b, T + 1, U]
     lengths = tf.fill(tf.shape(part.order), part.steps) if part.lengths is None else part.lengths
     last = [tf.gather(values, lengths, batch_dims=1) for values in (hiddens, cells)]
@@ -211,6 +201,10 @@ def _block(
         return None, *last
     shown = tf.gather(hiddens, part.step + 1, batch_dims=1)
     return tf.where((part.step >= 0)[:, :, None], shown, 0.0), *last
+
+
+def _write(place: Any, array: Any, values: Any) -> Any:
+    return array.write(place, values)
 
 
 def _first_order(function: Any, upstream: tuple) -> tuple:

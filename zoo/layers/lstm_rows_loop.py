@@ -103,12 +103,8 @@ def alive(part: Part, step: Any) -> Any:
     return tf.reduce_sum(tf.cast(part.lengths > step, tf.int32))
 
 
-def places(part: Part, extra: bool) -> tuple[Any, Any]:
+def places(part: Part) -> tuple[Any, Any]:
     """Where each step of the part is in what its turns made, one behind the other.
-
-    Args:
-        part: the part.
-        extra: whether every turn put the values before its first step in front of its own.
 
     Returns:
         `int32[b, T]`, and the place behind all, `int32[]`, which is also where a step before a
@@ -124,9 +120,6 @@ def places(part: Part, extra: bool) -> tuple[Any, Any]:
         rows = tf.reduce_sum(tf.cast(part.lengths[None, :] > first[:, None], tf.int32), 1)
     start = tf.cumsum(rows, exclusive=True)  # int32[steps]
     end = tf.reduce_sum(rows)
-    if extra:
-        more = tf.where(tf.equal(step, first), rows, 0)
-        start, end = start + tf.cumsum(more), end + tf.reduce_sum(more)
     found = tf.gather(tf.concat([start, [end]], 0), tf.where(part.step < 0, part.steps, part.step))
     at = tf.where(part.step < 0, end, found + tf.range(tf.size(part.order))[:, None])
     return at, end
