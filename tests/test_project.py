@@ -32,7 +32,7 @@ def make(*arguments):
 def test_the_core_needs_no_more_than_it_uses(setup):
     core = {"absl-py", "importlib_resources", "keras", "tensorflow", "tensorflow-datasets"}
     assert names(setup["options"]["install_requires"]) == core
-    assert set(setup["options.extras_require"]) == {"plot", "test", "torch", "dev"}
+    assert set(setup["options.extras_require"]) == {"describe", "plot", "test", "torch", "dev"}
 
 
 def test_every_requirement_has_a_lower_bound(setup):

@@ -30,6 +30,10 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "folder of the prepared data; left out: TensorFlow Datasets' own"
 )
 
+_DESCRIBE = flags.DEFINE_boolean(
+    "describe", False, "print classes, lengths and repeats across splits, and draw the lengths"
+)
+
 
 def main(argv: list[str]) -> None:
     """Flags in, records and ids on disk."""
@@ -66,6 +70,10 @@ def main(argv: list[str]) -> None:
     plan = pipeline.batch_plan(lengths, batch_tokens=config.batch_tokens, seed=0, epoch=0)
     share = pipeline.padding_share(lengths, plan)
     print(f"an epoch: {len(plan):,} batches of {config.batch_tokens:,} tokens, {share:.1%} padding")
+    if _DESCRIBE.value:
+        from zoo.describe import show
+
+        show(data, data_dir, progress=progress)
 
 
 if __name__ == "__main__":

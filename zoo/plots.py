@@ -13,6 +13,8 @@ from zoo.checkpoint import replacing
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#666666"
 # Beyond this many classes, numbers in the cells would cover one another.
 _MAX_WRITTEN_CLASSES = 20
+# From this ratio of the longest to the shortest on, lengths stand on a logarithmic axis.
+_WIDE = 30
 
 
 def draw(
@@ -83,6 +85,60 @@ def draw_ratios(ratios: Mapping[str, float], title: str, file: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     with replacing(file) as beside:
         figure.savefig(beside, format="png")
+
+
+def draw_lengths(
+    lengths: Mapping[str, np.ndarray], title: str, unit: str, cut: int | None, file: Path
+) -> bool:
+    """Draws how long the examples of each split are; nothing without matplotlib.
+
+    Args:
+        lengths: `int[N]` by split.
+        title: of which task.
+        unit: what is counted.
+        cut: where examples are cut off, `None` if they are not.
+        file: where the picture goes.
+
+    Returns:
+        Whether it was drawn.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        print("no picture: pip install 'sequence-zoo[plot]' brings what draws it")
+        return False
+    least = max(1, min(int(values.min()) for values in lengths.values()))
+    most = max(int(values.max()) for values in lengths.values())
+    wide = most > _WIDE * least
+    edges = np.geomspace(least, most + 1, 40) if wide else np.linspace(least, most + 1, 24)
+    # Lengths are whole numbers: narrower bins would stand empty between them.
+    edges = np.unique(np.round(edges))
+    figure = _figure(8, 3.6, title)
+    axes = figure.subplots()
+    for color, (name, values) in zip((_BLUE, _ORANGE, _GREY), lengths.items(), strict=False):
+        weights = np.full(len(values), 100 / len(values))
+        counts, _ = np.histogram(np.maximum(values, least), edges, weights=weights)
+        axes.stairs(counts, edges, color=color, label=f"{name}, {len(values):,}", linewidth=1.6)
+    if cut is not None and cut < most:
+        axes.axvline(cut, color="black", linewidth=0.8, linestyle="--")
+        axes.annotate(
+            f"cut at {cut:,}",
+            (cut, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3, 2),
+            textcoords="offset points",
+            ha="right",
+            fontsize=9,
+        )
+    if wide:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set(xlabel=f"{unit} in an example", ylabel="examples in a bin (%)", xlim=edges[[0, -1]])
+    axes.legend(frameon=False, fontsize=9)
+    _tidy(axes)
+    with replacing(file) as beside:
+        figure.savefig(beside, format="png")
+    return True
 
 
 def _figure(width: float, height: float, title: str) -> Any:

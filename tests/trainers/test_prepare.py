@@ -143,3 +143,21 @@ def test_no_terminal_no_bars(tmp_path):
         pytest.skip(result.stderr)
     assert (result.returncode, result.stderr) == (0, "")
     assert len(result.stdout.splitlines()) == 5
+
+
+def test_describe_prints_draws_and_refuses_repeats(tmp_path):
+    texts = {"train": ["a film", "of the sea"], "validation": ["dull"], "test": ["Bright."]}
+    for exit_code in (0, 1):
+        data_dir = tmp_path / str(exit_code)
+        examples = {
+            split: [(n, {"text": text, "label": n % 2}) for n, text in enumerate(found)]
+            for split, found in texts.items()
+        }
+        write_records(TASK, data_dir, examples=examples)
+        result = start(f"--task={TASK.name}", f"--data_dir={data_dir}", "--describe")
+        assert result.returncode == exit_code
+        assert f"same content in two splits: {exit_code} pairs" in result.stdout
+        assert "lengths drawn in" in result.stdout
+        assert len(result.stderr.splitlines()) == exit_code
+        assert ("'a film' in train and test" in result.stderr) == bool(exit_code)
+        texts["test"] = ["A film!"]
