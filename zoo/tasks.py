@@ -151,6 +151,32 @@ _ALL = (
         test="test",
         offline=True,
     ),
+    Task(
+        name="japanese_vowels",
+        builder="japanese_vowels",
+        version="1.0.0",
+        feature="track",
+        label="label",
+        classes=tuple(f"speaker_{number}" for number in range(1, 10)),
+        train="train",
+        validation="validation",
+        test="test",
+        kind="features",
+        offline=True,
+    ),
+    Task(
+        name="basic_motions",
+        builder="basic_motions",
+        version="1.0.0",
+        feature="track",
+        label="label",
+        classes=("standing", "running", "walking", "badminton"),
+        train="train",
+        validation="validation",
+        test="test",
+        kind="features",
+        offline=True,
+    ),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
