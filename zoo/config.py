@@ -61,7 +61,7 @@ class Config:
         instead_of="batch_tokens",
     )
     model: str = _field(
-        "bilstm", "model", "architecture: bag, lstm, bilstm, lstm_attention, transformer"
+        "bilstm", "model", "architecture: bag, lstm, bilstm, min_lstm, lstm_attention, transformer"
     )
     size: str = _field(
         "small", "model", "small or base, single numbers changed if need be: small,units=48"

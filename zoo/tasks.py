@@ -177,6 +177,30 @@ _ALL = (
         kind="features",
         offline=True,
     ),
+    Task(
+        name="listops/short",
+        builder="listops/short",
+        version="1.0.0",
+        feature="text",
+        label="label",
+        classes=tuple("0123456789"),
+        train="train",
+        validation="validation",
+        test="test",
+        offline=True,
+    ),
+    Task(
+        name="listops/lra",
+        builder="listops/lra",
+        version="1.0.0",
+        feature="text",
+        label="label",
+        classes=tuple("0123456789"),
+        train="train",
+        validation="validation",
+        test="test",
+        offline=True,
+    ),
 )
 
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}

@@ -31,13 +31,14 @@ from collections.abc import Callable
 
 import keras
 
-from zoo.models import bag, bilstm, lstm, lstm_attention, transformer
+from zoo.models import bag, bilstm, lstm, lstm_attention, min_lstm, transformer
 from zoo.models.parts import FeatureInputs, Inputs, TokenInputs
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
     "bag": bag.build,
     "lstm": lstm.build,
     "bilstm": bilstm.build,
+    "min_lstm": min_lstm.build,
     "lstm_attention": lstm_attention.build,
     "transformer": transformer.build,
 }
