@@ -53,7 +53,7 @@ def test_imports_go_one_way(path):
     for folder, allowed in ALLOWED.items():
         if relative(path).startswith(folder + "/"):
             if path.stem.endswith(FAST):
-                allowed = allowed | {"tensorflow", "torch"}
+                allowed = allowed | {"tensorflow", "torch", "jax"}
             for name in names:
                 known = name.split(".")[0] in sys.stdlib_module_names or any(
                     name == other or name.startswith(other + ".") for other in allowed

@@ -22,7 +22,6 @@ import keras
 import numpy as np
 
 from zoo.errors import RunError
-from zoo.plots import draw_ratios
 
 Contest = dict[str, Callable[[], Any]]
 SHAPES = (
@@ -229,7 +228,11 @@ def seconds(case: str, threads: tuple[int, int], rounds: int) -> dict[str, float
 
         tf.config.threading.set_intra_op_parallelism_threads(within)
         tf.config.threading.set_inter_op_parallelism_threads(across)
-    contest = CASES[case]()
+    return take_turns(CASES[case](), rounds)
+
+
+def take_turns(contest: Contest, rounds: int) -> dict[str, float]:
+    """The least of times taken in turns, after three runs not counted; see `seconds`."""
     times: dict[str, list[float]] = {name: [] for name in contest}
     for run in contest.values():
         _mean_seconds(run, 2)
@@ -291,7 +294,9 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def save(out: Path, results: dict[str, dict[str, dict[str, float]]], title: str) -> None:
+def save(
+    out: Path, results: dict[str, dict[str, dict[str, float]]], title: str, picture: bool = True
+) -> None:
     """Writes `out` with `.txt`, `.json` and, where matplotlib is installed, `.png` at its end."""
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".txt").write_text(f"{title}\n\n{table(results)}\n", "utf-8")
@@ -299,7 +304,10 @@ def save(out: Path, results: dict[str, dict[str, dict[str, float]]], title: str)
     ratios = {case: value for case, value in ratios.items() if not math.isnan(value)}
     content = {"machine and date": title, "seconds or MiB": results, "ratios": ratios}
     out.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    draw_ratios(ratios, title, out.with_suffix(".png"))
+    if picture:
+        from zoo.plots import draw_ratios
+
+        draw_ratios(ratios, title, out.with_suffix(".png"))
 
 
 def machine() -> str:

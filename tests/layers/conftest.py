@@ -181,7 +181,8 @@ def _jax(layer, function, inputs):
 def _torch(layer, function, inputs):
     import torch
 
-    inputs = [torch.tensor(x, requires_grad=True) for x in inputs]
+    device = keras.ops.zeros(1).device
+    inputs = [torch.tensor(x, requires_grad=True, device=device) for x in inputs]
     weights = [w.value for w in layer.trainable_weights]
     outputs = function(*inputs)
     grads = torch.autograd.grad(_loss(outputs), [*inputs, *weights], allow_unused=True)

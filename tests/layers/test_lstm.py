@@ -49,8 +49,12 @@ MASKS = ("none", "right", "left", "holes", "empty-row", "one-step")
 
 
 def make_pair(same_weights, **arguments):
-    """Ours and Keras's layer, with the same weights."""
-    return same_weights(LSTM(U, **arguments), stock.LSTM(U, **arguments), (B, T, D))
+    """Ours and Keras's layer, with the same weights.
+
+    Keras's without cuDNN, through which Keras 3.15 has other outputs under JAX.
+    """
+    theirs = stock.LSTM(U, **{**arguments, "use_cudnn": False})
+    return same_weights(LSTM(U, **arguments), theirs, (B, T, D))
 
 
 # ---- The equations

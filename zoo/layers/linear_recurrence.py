@@ -53,9 +53,10 @@ def _form(decay: Any, form: str) -> str:
 def parallel_recurrence(decay: Any, added: Any, initial: Any) -> Any:
     """`linear_recurrence` by an associative scan, for a known T above zero.
 
-    On TensorFlow it is written out, as log T rounds that each join every state so far with the one
-    as many steps before it (Hillis & Steele 1986): Keras 3.15's scan there forgets its shape in a
-    graph, and XLA cannot compile it.
+    On TensorFlow, and on PyTorch's GPUs, it is written out, as log T rounds that each join every
+    state so far with the one as many steps before it (Hillis & Steele 1986): Keras 3.15's scan
+    forgets its shape in a graph of TensorFlow, where XLA cannot compile it, and under PyTorch it
+    makes its zeros on the CPU.
 
     Example:
         >>> states = parallel_recurrence(ops.ones((2, 1, 1)), ops.ones((2, 1, 1)), ops.ones((1, 1)))
@@ -65,7 +66,7 @@ def parallel_recurrence(decay: Any, added: Any, initial: Any) -> Any:
     first = ops.expand_dims(decay[0] * initial + added[0], axis=0)  # float[1, B, U]
     added = ops.concatenate([first, added[1:]], axis=0)  # float[T, B, U]
 
-    if keras.backend.backend() != "tensorflow":
+    if min_lstm_fast.has_scan(decay):
         return ops.associative_scan(_join, (decay, added), axis=0)[1]  # float[T, B, U]
     span = 1
     while span < decay.shape[0]:

@@ -183,8 +183,8 @@ class LSTM(keras.layers.RNN):
             # Under PyTorch, the states are overwritten in place, which would spoil the gradient.
             initial_state = [ops.copy(state) for state in initial_state]
         # Before cuDNN, which on PyTorch's CPU backend Keras 3.15 answers with a loop of Python's.
-        own = not self.unroll and self.use_cudnn is not True
-        if own and lstm_fast.takes(self.cell, sequences, training):
+        fast = lstm_fast.takes(self.cell, sequences, training, self.use_cudnn)
+        if fast and not self.unroll:
             return self._run_fast(sequences, initial_state, mask, training)
         if self.use_cudnn and self.cell.is_plain and not self.cell.recurrent_dropout:
             try:
@@ -240,6 +240,10 @@ class LSTM(keras.layers.RNN):
             # TensorFlow's route takes masks padded right alone, finds others out when a graph
             # runs, and gives zeros, not the last output, behind a row's end.
             raise NotImplementedError
+        if keras.backend.backend() == "jax":
+            # Keras 3.15 gives the outputs of a layer that reads backwards in another order than its
+            # loop, and fails on bfloat16.
+            raise NotImplementedError("lstm_fast has what there is of cuDNN under JAX")
         if training and cell.dropout:
             dropped = cell.get_dropout_mask(sequences[:, 0, :])
             if isinstance(dropped, list):

@@ -1,8 +1,9 @@
-"""The fast ways of an LSTM on a CPU, and what tells whether one applies.
+"""The fast ways of an LSTM, and what tells whether one applies.
 
 One question, `takes`, and one answer, `run`, which gives what the portable loop gives. On
-TensorFlow that is a loop of our own; on PyTorch, PyTorch's own LSTM. Any mask is heeded: the real
-steps of each row are moved to its front, and what is no step is not computed.
+TensorFlow's CPU that is a loop of our own; on PyTorch, PyTorch's own LSTM; under JAX on a GPU,
+cuDNN's. Any mask is heeded: the real steps of each row are moved to its front, and what is no step
+is not computed.
 """
 
 import functools
@@ -11,22 +12,25 @@ from typing import Any
 import keras
 from keras import ops
 
+from zoo.layers import lstm_packed_fast
+
 # One operation for all steps of each half is faster than a loop up to about this many rows.
 BLOCK_ROWS = 16
 
 
-def takes(cell: Any, sequences: Any, training: bool) -> bool:
+def takes(cell: Any, sequences: Any, training: bool, use_cudnn: Any) -> bool:
     """Whether `run` can stand for the portable loop here.
 
     Args:
         cell: the layer's cell, built.
         sequences: `float[B, T, D]`.
         training: whether to drop.
+        use_cudnn: as the layer's: true to insist on it, false for none of it, or "auto".
 
     Returns:
         False for options that change the cell's equations, for activations of one's own, for
-        dropout of the hidden state or of each gate by itself, for other numbers than float32 and
-        bfloat16, on GPUs, and in what XLA compiles.
+        dropout of the hidden state or of each gate by itself. On a CPU, for other numbers than
+        float32 and, on TensorFlow, bfloat16, and in what XLA compiles; on a GPU, without cuDNN.
     """
     backend = keras.backend.backend()
     dropped = training and (cell.recurrent_dropout or (cell.dropout and cell.implementation == 1))
@@ -36,6 +40,10 @@ def takes(cell: Any, sequences: Any, training: bool) -> bool:
     )
     dtype = keras.backend.standardize_dtype(sequences.dtype)
     if dropped or not cell.is_plain or not usual or dtype != cell.compute_dtype:
+        return False
+    if use_cudnn and lstm_packed_fast.takes(sequences):
+        return True
+    if use_cudnn is True:
         return False
     if backend == "torch":
         return dtype == "float32" and sequences.device.type == "cpu"
@@ -87,19 +95,23 @@ def run(
     bias = cell.bias
     bias = ops.zeros((4 * cell.units,), weights[0].dtype) if bias is None else bias
     weights.append(ops.convert_to_tensor(bias))
-    way = _torch if keras.backend.backend() == "torch" else _tensorflow
-    sequential, training = return_sequences, bool(training)
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        way: Any = functools.partial(_tensorflow, training=bool(training))
+    else:
+        way = getattr(lstm_packed_fast, f"{backend}_lstm")
+    mask = None if mask is None else ops.cast(mask, "bool")
+    outputs, hidden, state = way(sequences, mask, initial_state, weights, return_sequences)
     if mask is None:
-        outputs, hidden, state = way(sequences, None, initial_state, weights, sequential, training)
         last = hidden
     else:
-        mask = ops.cast(mask, "bool")
-        outputs, hidden, state = way(sequences, mask, initial_state, weights, sequential, training)
         shown = mask[:, -1] if zero_output_for_mask else ops.any(mask, axis=1)  # bool[B]
+        if backend == "jax" and not zero_output_for_mask:  # whose loop repeats the state given
+            shown = ops.ones_like(shown)
         last = ops.where(shown[:, None], hidden, ops.zeros_like(hidden))
-        if sequential and zero_output_for_mask:
+        if return_sequences and zero_output_for_mask:
             outputs = ops.where(mask[:, :, None], outputs, ops.zeros_like(outputs))
-    if not sequential:
+    if not return_sequences:
         outputs = ops.expand_dims(last, 1)  # float[B, 1, U]
     return last, outputs, [hidden, state]
 
@@ -155,44 +167,3 @@ def _eager_loop(size: int, units: int, dtype: Any, masked: bool, options: tuple)
         return _loop(options, sequences, state, weights, mask)
 
     return tf.function(loop, signature, autograph=False)
-
-
-def _torch(
-    sequences: Any, mask: Any, state: list, weights: list, sequential: bool, _: bool
-) -> tuple[Any, Any, Any]:
-    import torch
-
-    kernel, recurrent, bias = weights
-    packed = [kernel.T.contiguous(), recurrent.T.contiguous(), bias, torch.zeros_like(bias)]
-    before = [s[None].contiguous() for s in state]  # float[1, B, U]
-    # Whatever `training` says: a gradient may be asked for.
-    keep = torch.is_grad_enabled()
-    options = (True, 1, 0.0, keep, False)  # biases, layers, dropout, training, two directions
-    if mask is None or not mask.numel() or mask.all():
-        if not sequences.shape[1] or not sequences.shape[0]:
-            empty = sequences.new_zeros((*sequences.shape[:2], state[0].shape[1]))
-            return empty, state[0], state[1]
-        outputs, hidden, cell = torch.lstm(sequences, before, packed, *options, True)
-        return outputs, hidden[0], cell[0]
-    count = mask.to(torch.int64).cumsum(1)  # int64[B, T]
-    lengths = count[:, -1]
-    front = torch.argsort((~mask).to(torch.uint8), dim=1, stable=True)[:, :, None]
-    sequences = torch.gather(sequences, 1, front.expand_as(sequences))
-    # A row without a step runs for one, whose result is thrown away.
-    pack = torch.nn.utils.rnn.pack_padded_sequence(
-        sequences, lengths.clamp(min=1), batch_first=True, enforce_sorted=False
-    )
-    sorted_state = [s.index_select(1, pack.sorted_indices) for s in before]
-    outputs, hidden, cell = torch.lstm(pack.data, pack.batch_sizes, sorted_state, packed, *options)
-    some = (lengths > 0)[:, None]
-    hidden, cell = (s[0].index_select(0, pack.unsorted_indices) for s in (hidden, cell))
-    hidden, cell = torch.where(some, hidden, state[0]), torch.where(some, cell, state[1])
-    if not sequential:
-        return None, hidden, cell
-    done = torch.nn.utils.rnn.PackedSequence(
-        outputs, pack.batch_sizes, pack.sorted_indices, pack.unsorted_indices
-    )
-    padded, _ = torch.nn.utils.rnn.pad_packed_sequence(done, batch_first=True)  # [B, T', U]
-    at = (count - 1).clamp(min=0)[:, :, None].expand(*mask.shape, padded.shape[2])
-    spread = torch.gather(padded, 1, at)  # [B, T, U]
-    return torch.where((count > 0)[:, :, None], spread, 0.0), hidden, cell

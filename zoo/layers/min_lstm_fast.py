@@ -29,6 +29,12 @@ def faster_form() -> str:
     return "steps" if on_cpu else "parallel"
 
 
+def has_scan(x: Any) -> bool:
+    """Whether Keras's associative scan works for a tensor like `x`."""
+    backend = keras.backend.backend()
+    return backend == "jax" or (backend == "torch" and x.device.type == "cpu")
+
+
 @functools.cache
 def tensorflow_recurrence() -> Callable[[Any, Any, Any], Any]:
     """Returns TensorFlow's loop for `linear_recurrence`, of stock operations alone.
