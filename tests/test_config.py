@@ -4,7 +4,7 @@ import pytest
 
 from zoo.config import Config
 from zoo.errors import UsageError
-from zoo.models import MODELS
+from zoo.models import MODELS, WITHOUT_EMBEDDING
 from zoo.tasks import TASKS, Task
 
 
@@ -57,6 +57,16 @@ def test_what_is_for_words_is_refused_for_features(monkeypatch, values):
     assert Config(task="tracks").task == "tracks"
     with pytest.raises(UsageError, match="tracks has no words"):
         Config(task="tracks", **values)
+
+
+@pytest.mark.parametrize("model", sorted(WITHOUT_EMBEDDING))
+def test_what_a_model_without_an_embedding_cannot_take_is_refused(model):
+    with pytest.raises(UsageError, match=f"--model={model} cannot work: japanese_vowels has"):
+        Config(task="japanese_vowels", model=model)
+    for name, value in (("word_vectors", "ppmi"), ("embedding_step_rate", 0.5)):
+        message = f"--{name}={value} cannot work: {model} has no embedding"
+        with pytest.raises(UsageError, match=message):
+            Config(model=model, **{name: value})
 
 
 def test_a_whole_number_will_do_for_a_fraction():

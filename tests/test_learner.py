@@ -117,6 +117,31 @@ def test_float16_scales_the_loss():
     assert len(a.variables["optimizer"]) == len(a.optimizer.variables) > 4
 
 
+def test_what_goes_with_which_class_is_counted_in_both_twins():
+    a = make_learner(model="nb_ngram", size="small,num_buckets=101")
+    batches = [make_batch(seed=seed) for seed in range(3)]
+    a.adapt(batches)
+    layer = a.model.get_layer("logits")
+    alone = type(layer).from_config(layer.get_config())
+    alone.adapt_to_labels((a.model.get_layer("ngrams")(x["ids"]), y) for x, y in batches)
+    assert len(np.unique(alone.ratios.numpy())) > 10
+    for twin in (a.model, a.averaged):
+        np.testing.assert_array_equal(twin.get_layer("logits").ratios, alone.ratios)
+    for batch in batches:
+        a.step(*batch)
+    for twin in (a.model, a.averaged):
+        np.testing.assert_array_equal(twin.get_layer("logits").ratios, alone.ratios)
+        assert not np.array_equal(twin.get_layer("logits").kernel, alone.kernel)
+
+
+def test_a_model_that_counts_nothing_is_left_as_it_is():
+    a = make_learner()
+    before = a.model.get_weights()
+    a.adapt([make_batch()])
+    for old, new in zip(before, a.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
 def test_features_have_a_step_too():
     config = Config(**SMALL)
     a = Learner(config, FeatureInputs(5), 2, 1)

@@ -136,3 +136,22 @@ def test_describe_leaves_out_what_there_is_not():
     line = metrics.describe(metrics.score(logits, labels))
     assert line.startswith("accuracy 0.")
     assert "AUC" not in line
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 99), st.integers(2, 5), st.floats(0.1, 10))
+def test_no_other_temperature_has_less_log_loss(seed, num_classes, scale):
+    rng = np.random.default_rng(seed)
+    logits = scale * rng.normal(size=(200, num_classes))
+    labels = np.where(rng.random(200) < 0.6, logits.argmax(axis=1), rng.integers(num_classes))
+    found = metrics.temperature(logits, labels)
+    least = metrics.score(logits / found, labels)["log_loss"]
+    for other in (0.9, 0.99, 1.01, 1.1):
+        assert metrics.score(logits / (found * other), labels)["log_loss"] >= least - 1e-12
+
+
+def test_temperatures_are_bounded():
+    """Where all answers are right, or all are wrong, there is no best one."""
+    logits = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert metrics.temperature(logits, np.array([0, 1])) == pytest.approx(1 / 20)
+    assert metrics.temperature(logits, np.array([1, 0])) == pytest.approx(20)

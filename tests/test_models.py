@@ -10,11 +10,12 @@ import tensorflow as tf
 
 from zoo.layers import LSTM
 from zoo.layers.own_gradient_fast import no_gradients
-from zoo.models import MODELS, SIZES, FeatureInputs, TokenInputs
+from zoo.models import MODELS, SIZES, WITHOUT_EMBEDDING, FeatureInputs, TokenInputs
 
 # Every dimension is its own prime, so that a swapped axis cannot pass.
 ROWS, STEPS, FEATURES, CLASSES, IDS = 5, 11, 7, 3, 29
 KINDS = {"tokens": TokenInputs(IDS), "features": FeatureInputs(FEATURES)}
+EMBEDDING = sorted(MODELS.keys() - WITHOUT_EMBEDDING)
 
 
 @pytest.fixture(params=sorted(MODELS))
@@ -24,6 +25,10 @@ def family(request):
 
 @pytest.fixture(params=sorted(KINDS))
 def kind(request):
+    if request.param == "features" and request.node.callspec.params.get("family") in (
+        WITHOUT_EMBEDDING
+    ):
+        pytest.skip("it counts words, and refuses features: tested below")
     return request.param
 
 
@@ -177,10 +182,11 @@ def test_a_clone_is_the_same_model(family, kind):
 
 @pytest.mark.slow
 def test_keras_own_fit_trains_it_under_xla(family):
-    model = make_model(family, "features", dropout_rate=0.0)
+    kind = "tokens" if family in WITHOUT_EMBEDDING else "features"
+    model = make_model(family, kind, dropout_rate=0.0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(0.001), loss, jit_compile=True)
-    fitted = model.fit(make_batch("features"), np.arange(ROWS) % CLASSES, epochs=3, verbose=0)
+    fitted = model.fit(make_batch(kind), np.arange(ROWS) % CLASSES, epochs=3, verbose=0)
     assert fitted.history["loss"][-1] < fitted.history["loss"][0]
 
 
@@ -267,8 +273,9 @@ def test_other_bad_arguments_are_refused_by_name(family):
         for name in ("dropout_rate", "word_dropout_rate"):
             with pytest.raises(ValueError, match=f"`{name}` must be between 0 and 1, not {rate!r}"):
                 MODELS[family](TokenInputs(IDS), CLASSES, **{name: rate})
-    with pytest.raises(ValueError, match="features have no words"):
-        MODELS[family](FeatureInputs(FEATURES), CLASSES, word_dropout_rate=0.1)
+    if family in EMBEDDING:
+        with pytest.raises(ValueError, match="features have no words"):
+            MODELS[family](FeatureInputs(FEATURES), CLASSES, word_dropout_rate=0.1)
     with pytest.raises(ValueError, match="inputs must be TokenInputs or FeatureInputs, not 29"):
         MODELS[family](29, CLASSES)
     for number in (1, 2.5, None):
@@ -277,6 +284,12 @@ def test_other_bad_arguments_are_refused_by_name(family):
     for number in (0, True):
         with pytest.raises(ValueError, match="num_features must be a whole number of at least 1"):
             FeatureInputs(number)
+
+
+@pytest.mark.parametrize("family", sorted(WITHOUT_EMBEDDING))
+def test_a_family_that_counts_words_refuses_features(family):
+    with pytest.raises(ValueError, match=r"inputs=FeatureInputs\(num_features=7\): .* no words"):
+        MODELS[family](FeatureInputs(FEATURES), CLASSES)
 
 
 def test_numpys_whole_numbers_are_whole_numbers(family):

@@ -61,7 +61,9 @@ class Config:
         instead_of="batch_tokens",
     )
     model: str = _field(
-        "bilstm", "model", "architecture: bag, lstm, bilstm, min_lstm, lstm_attention, transformer"
+        "bilstm",
+        "model",
+        "architecture: bag, lstm, bilstm, min_lstm, lstm_attention, transformer, nb_ngram",
     )
     size: str = _field(
         "small", "model", "small or base, single numbers changed if need be: small,units=48"
@@ -71,6 +73,12 @@ class Config:
         "model",
         "what the embedding begins with: random numbers, or vectors learnt from the training text",
         choices=("none", "ppmi"),
+    )
+    warm_start: str = _field(
+        "",
+        "model",
+        "folder of a finished run of the same --model, --size and --unit, perhaps on another task: "
+        "begin with its words and its weights",
     )
     dropout_rate: float = _field(
         0.3, "model", "share of the activations dropped in training", at_least=0, below=1
@@ -115,6 +123,11 @@ class Config:
         at_least=0,
         below=1,
     )
+    calibrate: bool = _field(
+        True,
+        "optimisation",
+        "divide the logits by the temperature that is best on validation, for honest probabilities",
+    )
     patience_epochs: int = _field(
         0, "optimisation", "epochs without improvement before stopping; 0: never", at_least=0
     )
@@ -143,6 +156,11 @@ class Config:
                 f"--batch_tokens={self.batch_tokens} --batch_size={self.batch_size} cannot work: "
                 "exactly one of them must be above 0, so give the other one as 0"
             )
+        if self.warm_start and self.word_vectors != "none":
+            raise UsageError(
+                f"--word_vectors={self.word_vectors} --warm_start={self.warm_start} cannot work: "
+                "the run to begin with has word vectors; give --word_vectors=none"
+            )
         if get_task(self.task).kind != "text":
             for name in ("word_vectors", "word_dropout_rate"):
                 if getattr(self, name) not in ("none", 0):
@@ -151,10 +169,22 @@ class Config:
                         f"leave it out"
                     )
         # Last, and here alone: it takes seconds to import keras.
-        from zoo.models import MODELS
+        from zoo.models import MODELS, WITHOUT_EMBEDDING
 
         if self.model not in MODELS:
             raise unknown_name("model", self.model, MODELS)
+        if self.model in WITHOUT_EMBEDDING:
+            if get_task(self.task).kind != "text":
+                raise UsageError(
+                    f"--model={self.model} cannot work: {self.task} has no words to count; "
+                    "choose another one"
+                )
+            for name, unused in (("word_vectors", "none"), ("embedding_step_rate", 1.0)):
+                if getattr(self, name) != unused:
+                    raise UsageError(
+                        f"--{name}={getattr(self, name)} cannot work: {self.model} has no "
+                        "embedding; leave it out"
+                    )
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON has them.

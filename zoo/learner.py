@@ -1,7 +1,7 @@
 """A model, its running average, and the one step that moves both."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import numpy as np
@@ -132,6 +132,47 @@ class Learner:
         for twin in (self.model, self.averaged):
             twin.get_layer("embedding").embeddings.assign(vectors)
 
+    def adapt(self, batches: Iterable[tuple[dict[str, tf.Tensor], tf.Tensor]]) -> None:
+        """Lets layers that count what goes with which class do so, in both twins alike.
+
+        Args:
+            batches: the training split, once.
+        """
+        for layer, twin in zip(self.model.layers, self.averaged.layers, strict=True):
+            if hasattr(layer, "adapt_to_labels"):
+                seen = keras.Model(self.model.input, layer.input)
+                layer.adapt_to_labels((seen(inputs), labels) for inputs, labels in batches)
+                twin.set_weights(layer.get_weights())
+
+    def begin_with(self, model: keras.Model, same_classes: bool) -> None:
+        """Gives both twins the weights of a model of the same family and size.
+
+        Args:
+            model: whose vocabulary ours begins with; a word that it lacks begins as its unknown
+                one. Its random states are left to it.
+            same_classes: whether its last layer means what ours does; else that one stays random.
+
+        Raises:
+            UsageError: if a weight of it has another shape.
+        """
+        for twin in (self.model, self.averaged):
+            for layer, known in zip(twin.layers, model.layers, strict=True):
+                if layer.name == "logits" and not same_classes:
+                    continue
+                for ours, theirs in zip(layer.weights, known.weights, strict=True):
+                    if not keras.backend.is_float_dtype(ours.dtype):
+                        continue
+                    value = keras.ops.convert_to_numpy(theirs)
+                    if ours.name == "embeddings":
+                        new = np.repeat(value[1:2], ours.shape[0] - len(value), axis=0)
+                        value = np.concatenate([value, new])
+                    if ours.shape != value.shape:
+                        raise UsageError(
+                            f"--warm_start={self._config.warm_start} cannot work: its {ours.path} "
+                            f"is of shape {value.shape}, not {ours.shape}"
+                        )
+                    ours.assign(value)
+
     @property
     def learning_rate(self) -> float:
         """The step size that the next step will have."""
@@ -196,6 +237,17 @@ class Learner:
             for weight in weights
             if weight.value.dtype.is_floating
         )
+
+
+def divide_logits(model: keras.Model, temperature: float) -> None:
+    """Divides a model's answers, by way of the weights that they are linear in.
+
+    Args:
+        model: of `zoo.models`, all of which end in a layer `"logits"`.
+        temperature: above 0.
+    """
+    for weight in model.get_layer("logits").trainable_weights:
+        weight.assign(weight / temperature)
 
 
 def logits_function(model: keras.Model) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:

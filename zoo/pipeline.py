@@ -82,6 +82,7 @@ def encode(
     task: Task,
     data_dir: Path | None = None,
     settings: TextSettings | None = None,
+    vocabulary: tuple[str, ...] | None = None,
     *,
     progress: bool = True,
 ) -> EncodedTask:
@@ -91,6 +92,7 @@ def encode(
         task: which one.
         data_dir: where its records are; `None` for TensorFlow Datasets' own folder.
         settings: how texts become ids; `None` for the defaults, and for features.
+        vocabulary: the tokens by id, from the id 2 on; `None` to learn them of the training split.
         progress: whether to show bars.
 
     Returns:
@@ -104,13 +106,19 @@ def encode(
     if task.kind == "text":
         settings = settings or TextSettings()
     builder = open_records(task, data_dir)
-    folder = _cache_dir(task, data_dir, builder, settings)
+    folder = _cache_dir(task, data_dir, builder, settings, vocabulary)
     if not folder.is_dir():
-        _write_beside(folder, task, builder, settings, data_dir, progress)
+        _write_beside(folder, task, builder, settings, vocabulary, data_dir, progress)
     return _read(folder, task, settings, data_dir)
 
 
-def _cache_dir(task: Task, data_dir: Path, builder: Any, settings: TextSettings | None) -> Path:
+def _cache_dir(
+    task: Task,
+    data_dir: Path,
+    builder: Any,
+    settings: TextSettings | None,
+    vocabulary: tuple[str, ...] | None,
+) -> Path:
     """The folder of a task's ids."""
     # Records prepared again with other examples must not meet the ids of the old ones. Their bytes
     # are not the fingerprint: an example's features are written in an order that is chance's.
@@ -120,7 +128,7 @@ def _cache_dir(task: Task, data_dir: Path, builder: Any, settings: TextSettings 
         for path in map(Path, split.filepaths)
         if path.is_file()
     ]
-    key = _digest(task, settings, records)
+    key = _digest(task, settings, records if vocabulary is None else [records, vocabulary])
     return data_dir / "encoded" / task.name.replace("/", "-") / f"{task.version}-{key}"
 
 
@@ -187,6 +195,7 @@ def _write(
     task: Task,
     builder: Any,
     settings: TextSettings | None,
+    vocabulary: tuple[str, ...] | None,
     data_dir: Path,
     progress: bool,
 ) -> None:
@@ -202,10 +211,11 @@ def _write(
                 yield results, labels
                 bar.update(len(labels))
 
-    vocabulary: tuple[str, ...] = ()
+    learnt = vocabulary is None
+    vocabulary = vocabulary or ()
     rows: Callable[[tf.Tensor], tf.RaggedTensor] = _tracks
     if settings is not None:
-        if settings.unit != "byte":
+        if learnt and settings.unit != "byte":
             tokenizer = TextEncoder((), settings)
             counts: Counter[str] = Counter()
 

@@ -14,7 +14,7 @@ _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#666666"
 # Beyond this many classes, numbers in the cells would cover one another.
 _MAX_WRITTEN_CLASSES = 20
 # From this ratio of the longest to the shortest on, lengths stand on a logarithmic axis.
-_WIDE = 30
+WIDE = 30
 
 
 def draw(
@@ -70,7 +70,9 @@ def draw_ratios(ratios: Mapping[str, float], title: str, file: Path) -> None:
     except ImportError:
         print("no picture: pip install 'sequence-zoo[plot]' brings what draws it")
         return
-    figure = _figure(8, 1 + 0.3 * len(ratios), f"What the peer takes over what ours do ({title})")
+    figure = new_figure(
+        8, 1 + 0.3 * len(ratios), f"What the peer takes over what ours do ({title})"
+    )
     axes = figure.subplots()
     axes.set_xscale("log")
     colors = [_BLUE if value >= 1 else _ORANGE for value in ratios.values()]
@@ -109,11 +111,11 @@ def draw_lengths(
         return False
     least = max(1, min(int(values.min()) for values in lengths.values()))
     most = max(int(values.max()) for values in lengths.values())
-    wide = most > _WIDE * least
+    wide = most > WIDE * least
     edges = np.geomspace(least, most + 1, 40) if wide else np.linspace(least, most + 1, 24)
     # Lengths are whole numbers: narrower bins would stand empty between them.
     edges = np.unique(np.round(edges))
-    figure = _figure(8, 3.6, title)
+    figure = new_figure(8, 3.6, title)
     axes = figure.subplots()
     for color, (name, values) in zip((_BLUE, _ORANGE, _GREY), lengths.items(), strict=False):
         weights = np.full(len(values), 100 / len(values))
@@ -135,13 +137,14 @@ def draw_lengths(
         axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set(xlabel=f"{unit} in an example", ylabel="examples in a bin (%)", xlim=edges[[0, -1]])
     axes.legend(frameon=False, fontsize=9)
-    _tidy(axes)
+    tidy(axes)
     with replacing(file) as beside:
         figure.savefig(beside, format="png")
     return True
 
 
-def _figure(width: float, height: float, title: str) -> Any:
+def new_figure(width: float, height: float, title: str) -> Any:
+    """An empty `matplotlib.figure.Figure`, in inches."""
     # Not pyplot: it would keep the figure, and look for a screen.
     from matplotlib.figure import Figure
 
@@ -150,7 +153,8 @@ def _figure(width: float, height: float, title: str) -> Any:
     return figure
 
 
-def _tidy(axes: Any) -> None:
+def tidy(axes: Any) -> None:
+    """Leaves of a panel's frame what is read, and lines across."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -168,7 +172,7 @@ def learning_curve(title: str, history: Sequence[Mapping[str, Any]]) -> Any:
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(9, 4, title)
+    figure = new_figure(9, 4, title)
     epochs = [row["epoch"] for row in history]
     panels = (
         ("loss", "validation_log_loss", "cross-entropy (nats an example)", 1, np.argmin, "lowest"),
@@ -197,7 +201,7 @@ def learning_curve(title: str, history: Sequence[Mapping[str, Any]]) -> Any:
         axes.margins(x=0.12, y=0.2)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, fontsize=9)
-        _tidy(axes)
+        tidy(axes)
     return figure
 
 
@@ -219,7 +223,7 @@ def confusion_matrix(
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     num_classes = len(classes)
     side = min(3.5 + 0.75 * num_classes, 16)
-    figure = _figure(side + 1.5, side, title)
+    figure = new_figure(side + 1.5, side, title)
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(image, ax=axes, label="share of the true class (%)", shrink=0.85)
@@ -264,7 +268,7 @@ def reliability_diagram(title: str, logits: np.ndarray, labels: np.ndarray) -> A
     """
     shares, confidence, accuracy = metrics.reliability(metrics.softmax(logits), labels)
     error = float(np.sum(shares * np.abs(confidence - accuracy)))
-    figure = _figure(6, 6.2, title)
+    figure = new_figure(6, 6.2, title)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     edges = np.linspace(0, 100, metrics.CALIBRATION_BINS + 1)
     width, seen = edges[1], shares > 0
@@ -300,5 +304,5 @@ def reliability_diagram(title: str, logits: np.ndarray, labels: np.ndarray) -> A
         xlim=(np.floor(lowest / width) * width, 100),
     )
     for axes in (upper, lower):
-        _tidy(axes)
+        tidy(axes)
     return figure

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
@@ -15,7 +16,7 @@ from zoo.checkpoint import Checkpoints, Progress, replacing
 from zoo.config import Config
 from zoo.errors import Diverged, RunError, UsageError
 from zoo.interrupts import Signals
-from zoo.learner import Learner, logits_function
+from zoo.learner import Learner, divide_logits, logits_function
 from zoo.models import FeatureInputs, TokenInputs
 from zoo.text import TextEncoder
 from zoo.workdir import EventLog, Workdir, machine, versions
@@ -39,10 +40,17 @@ class Run:
         folder: where it leaves its files.
         data: on what.
         signals: what may interrupt it.
+        known: the model that training begins with, its vocabulary being the beginning of the
+            data's, and the names of its classes; `None` for a random one.
     """
 
     def __init__(
-        self, config: Config, folder: Workdir, data: pipeline.EncodedTask, signals: Signals
+        self,
+        config: Config,
+        folder: Workdir,
+        data: pipeline.EncodedTask,
+        signals: Signals,
+        known: tuple[keras.Model, tuple[str, ...]] | None = None,
     ) -> None:
         self._config = config
         self._folder = folder
@@ -60,7 +68,7 @@ class Run:
             ) from error
         self._progress = Progress()
         self._checkpoints = Checkpoints(folder.checkpoints, self._learner.variables, self._progress)
-        self._restore_or_begin(inputs, data)
+        self._restore_or_begin(inputs, data, known)
         share = pipeline.padding_share(self._train.lengths, self._plan(0))
         say(
             f"{config.task}: {len(self._train):,} training examples, {self._total_steps} steps in "
@@ -79,7 +87,10 @@ class Run:
         )
 
     def _restore_or_begin(
-        self, inputs: TokenInputs | FeatureInputs, data: pipeline.EncodedTask
+        self,
+        inputs: TokenInputs | FeatureInputs,
+        data: pipeline.EncodedTask,
+        known: tuple[keras.Model, tuple[str, ...]] | None,
     ) -> None:
         progress = self._progress
         damaged = self._checkpoints.restore()
@@ -92,6 +103,11 @@ class Run:
             return
         if self._config.word_vectors == "ppmi" and isinstance(inputs, TokenInputs):
             self._learner.set_word_vectors(self._ppmi_vectors(inputs))
+        plan = pipeline.in_order_plan(self._train.lengths, batch_tokens=_EVALUATION_TOKENS)
+        self._learner.adapt(pipeline.batches(self._train, plan))
+        if known is not None:
+            model, classes = known
+            self._learner.begin_with(model, same_classes=classes == data.task.classes)
         self._folder.begin(self._config, data.fingerprint, data.vocabulary)
 
     def _ppmi_vectors(self, inputs: TokenInputs) -> np.ndarray:
@@ -269,7 +285,13 @@ class Run:
 
     def finish(self, data: pipeline.EncodedTask) -> dict[str, Any]:
         """Scores the best epoch on validation and, for the first and last time, test."""
-        logits_of = logits_function(self._folder.load_model())
+        model = self._folder.load_model()
+        temperature = 1.0
+        if self._config.calibrate:
+            _, logits = evaluate_split(logits_function(model), self._validation, "validation")
+            temperature = metrics.temperature(logits, np.asarray(self._validation.labels))
+            divide_logits(model, temperature)
+        logits_of = logits_function(model)
         figures: dict[str, Any] = {}
         for name in ("validation", "test"):
             if name in data.splits:
@@ -285,8 +307,9 @@ class Run:
             logits=logits,
             labels=np.asarray(data.splits[name].labels),
         )
-        model = {"parameters": self._learner.model.count_params(), "versions": versions()}
-        figures = {name: scores | model for name, scores in figures.items()} | self.summary()
+        about = {"parameters": model.count_params(), "versions": versions()}
+        figures = {name: scores | about for name, scores in figures.items()} | self.summary()
+        figures["temperature"] = temperature
         self._folder.finish(figures)
         say_figures(figures)
         return figures
@@ -322,7 +345,9 @@ def evaluate_split(
     logits = np.concatenate(parts)[np.argsort(np.concatenate(plan))]
     if not np.isfinite(logits).all():
         raise Diverged(f"the model's answers on {name} are not finite numbers")
-    figures = metrics.score(logits, np.asarray(split.labels))
+    labels = np.asarray(split.labels)
+    figures = metrics.score(logits, labels)
+    figures["by_length"] = metrics.accuracy_by_length(logits, labels, split.lengths)
     return figures | {"seconds": seconds, "examples_per_second": len(split) / seconds}, logits
 
 

@@ -7,7 +7,8 @@ not.
 
 What a run leaves in its folder makes the folder whole without the data: `config.json`,
 `vocabulary.txt`, `model.keras` (the best epoch's averaged weights, float32), `metrics.json`
-(written last: a folder that has it is finished), `log.csv`, `tensorboard/` and pictures.
+(written last: a folder that has it is finished; it holds the temperature that the logits are to be
+divided by), `log.csv`, `tensorboard/` and pictures.
 """
 
 import os
@@ -22,7 +23,7 @@ from zoo import pipeline
 from zoo.config import Config
 from zoo.errors import RunError, UsageError, unknown_name
 from zoo.interrupts import Signals
-from zoo.learner import logits_function
+from zoo.learner import divide_logits, logits_function
 from zoo.prepared import resolve
 from zoo.run import Run, evaluate_split, say, say_figures
 from zoo.tasks import Task, get_task
@@ -37,7 +38,7 @@ class Trained:
     Args:
         config: what was trained, and how.
         task: on what.
-        model: the best epoch's averaged weights, float32.
+        model: the best epoch's averaged weights, float32, its logits divided by the temperature.
         encoder: strings to ids; `None` for a task on features.
         metrics: the contents of `metrics.json`.
     """
@@ -84,13 +85,22 @@ def train_and_evaluate(
             say_figures(done)
             return done
         task = get_task(config.task)
-        data = pipeline.encode(
-            task, resolve(data_dir), _text_settings(config, task), progress=sys.stderr.isatty()
-        )
+        settings, progress = _text_settings(config, task), sys.stderr.isatty()
+        data = pipeline.encode(task, resolve(data_dir), settings, progress=progress)
+        known = None
+        if config.warm_start:
+            before = _load_known(config)
+            known = before.model, before.task.classes
+            if data.vocabulary:
+                assert before.encoder is not None
+                both = dict.fromkeys(before.encoder.vocabulary + data.vocabulary)
+                data = pipeline.encode(
+                    task, resolve(data_dir), settings, tuple(both), progress=progress
+                )
         signals.stop()
         keras.utils.set_random_seed(config.seed)
         tf.config.experimental.enable_op_determinism()
-        run = Run(config, folder, data, signals)
+        run = Run(config, folder, data, signals, known)
         signals.stop()
         run.train()
         figures = run.finish(data)
@@ -116,6 +126,7 @@ def load_trained(workdir: str | os.PathLike[str]) -> Trained:
     settings = _text_settings(config, task)
     try:
         model = folder.load_model()
+        divide_logits(model, figures.get("temperature", 1.0))
         encoder = TextEncoder(folder.vocabulary(), settings) if settings else None
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{folder.path} is damaged: {error}") from error
@@ -140,13 +151,32 @@ def evaluate(
         RunError: if the data are not prepared, or are not those of the run.
     """
     settings = _text_settings(trained.config, trained.task)
-    data = pipeline.encode(trained.task, resolve(data_dir), settings)
+    # A vocabulary that began with another run's is not to be learnt from the data.
+    given = trained.encoder.vocabulary if trained.config.warm_start and trained.encoder else None
+    data = pipeline.encode(trained.task, resolve(data_dir), settings, given or None)
     if split not in data.splits:
         raise unknown_name("split", split, data.splits)
     if trained.encoder and trained.encoder.vocabulary != data.vocabulary:
         raise RunError(f"the data of {trained.task.name} have changed since the run")
     figures, _ = evaluate_split(logits_function(trained.model), data.splits[split], split)
     return figures | {"parameters": trained.model.count_params(), "versions": versions()}
+
+
+def _load_known(config: Config) -> Trained:
+    """The run that training begins with."""
+    before = load_trained(config.warm_start)
+    ours, theirs = (
+        {"model": c.model, "size": c.size, "kind": t.kind}
+        | ({"unit": c.unit} if t.kind == "text" else {})
+        for c, t in ((config, get_task(config.task)), (before.config, before.task))
+    )
+    for name, value in theirs.items():
+        if ours.get(name) != value:
+            raise UsageError(
+                f"--warm_start={config.warm_start} cannot work: that run has {name} {value!r}, not "
+                f"{ours.get(name)!r}"
+            )
+    return before
 
 
 def _text_settings(config: Config, task: Task) -> TextSettings | None:

@@ -8,8 +8,10 @@ import numpy as np
 
 from zoo.layers import (
     LSTM,
+    HashedNgrams,
     LearnedPositions,
     LengthMask,
+    LogCountRatios,
     LSTMCell,
     MaskedPooling,
     MinLSTM,
@@ -22,6 +24,8 @@ from zoo.layers import (
 
 # Every dimension is its own prime, so that a swapped axis cannot pass.
 B, T, S, D, E, U, H, K, V = 5, 11, 13, 7, 17, 3, 2, 19, 23
+# How many rows or steps there are, those of n-grams of three sizes included.
+UNKNOWN = (B, T, S, 3 * T)
 
 
 BACKEND = keras.backend.backend()
@@ -138,6 +142,12 @@ CASES = {
     "pool-max": _pooling("max"),
     "pool-attention": _pooling("attention"),
     "word-dropout": Case(lambda **kw: WordDropout(0.3, seed=1, **kw), takes="ids"),
+    "ngrams": Case(lambda **kw: HashedNgrams(29, 3, 31, **kw), takes="ids", keeps_steps=False),
+    "log-count-ratios": Case(
+        lambda **kw: LogCountRatios(29, D, dropout=0.3, seed=1, **kw),
+        takes="ids",
+        keeps_steps=False,
+    ),
     "length-mask": Case(lambda **kw: LengthMask(**kw), takes="track"),
 }
 
@@ -148,7 +158,9 @@ MASKED = sorted(name for name, case in CASES.items() if case.masks)
 # Keras asks no cell for its output's shape.
 TELLING = sorted(name for name, case in CASES.items() if case.takes != "step")
 WEIGHTED = sorted(
-    name for name, case in CASES.items() if not name.startswith(("sinus", "word", "length", "pool"))
+    name
+    for name, case in CASES.items()
+    if not name.startswith(("sinus", "word", "length", "pool", "ngrams"))
 )
 
 

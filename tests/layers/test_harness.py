@@ -15,10 +15,10 @@ from tests.layers.cases import (
     CASES,
     MASKED,
     TELLING,
+    UNKNOWN,
     WEIGHTED,
     B,
     D,
-    S,
     T,
     call,
     flat,
@@ -117,9 +117,7 @@ def test_symbolic_shapes_and_types_are_the_eager_ones(case, fixed, policy):
     eager = keras.tree.flatten(call(case, layer, make_arrays(case)))
     for guess, fact in zip(outputs, eager, strict=True):
         assert keras.backend.standardize_dtype(fact.dtype) == guess.dtype
-        expected = (
-            list(fact.shape) if fixed else [None if n in (B, T, S) else n for n in fact.shape]
-        )
+        expected = list(fact.shape) if fixed else [None if n in UNKNOWN else n for n in fact.shape]
         assert list(guess.shape) == expected
 
 

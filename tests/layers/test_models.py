@@ -4,15 +4,18 @@ import keras
 import numpy as np
 import pytest
 
-from zoo.models import MODELS, FeatureInputs, TokenInputs
+from zoo.models import MODELS, WITHOUT_EMBEDDING, FeatureInputs, TokenInputs
 
 # Every dimension is its own prime, so that a swapped axis cannot pass.
 ROWS, STEPS, FEATURES, CLASSES, IDS = 5, 11, 7, 3, 29
 REAL = np.arange(STEPS) < np.array([STEPS, 4, 1, 7, 2])[:, None]
 
 
-@pytest.mark.parametrize("kind", ["tokens", "features"])
-@pytest.mark.parametrize("family", sorted(MODELS))
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [(family, "tokens") for family in sorted(MODELS)]
+    + [(family, "features") for family in sorted(MODELS.keys() - WITHOUT_EMBEDDING)],
+)
 def test_it_answers_trains_and_takes_no_notice_of_padding(family, kind, rng, numpy):
     features = rng.normal(size=(ROWS, STEPS, FEATURES)).astype("float32")
     if kind == "tokens":
@@ -24,7 +27,8 @@ def test_it_answers_trains_and_takes_no_notice_of_padding(family, kind, rng, num
         batch = {"features": features, "lengths": REAL.sum(1).astype("int32")}
         padded = np.pad(features, ((0, 0), (0, 13), (0, 0)), constant_values=np.nan)
         longer = {**batch, "features": padded}
-    model = MODELS[family](inputs, CLASSES, size="small,embedding_dim=20", dropout_rate=0.0)
+    width = "num_buckets" if family in WITHOUT_EMBEDDING else "embedding_dim"
+    model = MODELS[family](inputs, CLASSES, size=f"small,{width}=20", dropout_rate=0.0)
     logits = numpy(model(batch))
     assert logits.shape == (ROWS, CLASSES)
     np.testing.assert_allclose(numpy(model(longer)), logits, atol=1e-5)

@@ -123,6 +123,20 @@ def test_a_run_with_recurrent_layers_and_word_dropout_resumes_exactly(
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
 
 
+def test_a_run_that_counted_before_its_first_step_resumes_exactly(data_dir, tmp_path, monkeypatch):
+    config = Config(**SMALL | {"model": "nb_ngram", "size": "small,num_buckets=97", "epochs": 1})
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    figures = train_and_evaluate(config, whole, data_dir)
+    assert figures["validation"]["accuracy"] > 0.75
+    with monkeypatch.context() as patch:
+        interrupt(patch, 4, signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(config, cut, data_dir)
+    monkeypatch.setattr(Learner, "adapt", None)  # what was counted is in the checkpoint
+    train_and_evaluate(config, cut, data_dir)
+    assert_same_run(cut, whole)
+
+
 def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
     whole, data_dir, tmp_path, monkeypatch, capsys
 ):

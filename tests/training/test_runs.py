@@ -69,9 +69,8 @@ def test_the_log_has_one_row_an_epoch(whole):
     assert float(rows[-1]["learning_rate"]) == pytest.approx(0, abs=1e-9)
     best = rows[figures["best_epoch"] - 1]
     assert float(best["validation_accuracy"]) == figures["validation"]["accuracy"]
-    assert float(best["validation_log_loss"]) == pytest.approx(
-        figures["validation"]["log_loss"], rel=1e-6
-    )
+    # The log knows no temperature, with which the loss is the least there is.
+    assert float(best["validation_log_loss"]) > figures["validation"]["log_loss"]
     events = read_events(workdir)
     assert len(events) == 3 * 6
     assert {tag for tag, _, _ in events} == set(rows[0]) - {"epoch", "seconds"}
@@ -88,6 +87,17 @@ def test_a_finished_run_is_read_back_without_its_data(whole):
     assert {"good", "bad"} <= set(trained.encoder.vocabulary)
     ids = trained.encoder.encode_dense(tf.constant(["good", "bad"]))
     assert trained.model({"ids": ids}).numpy().argmax(axis=1).tolist() == [1, 0]
+
+
+def test_the_answers_of_a_run_are_divided_by_its_temperature(whole, data_dir, tmp_path):
+    workdir, figures = whole
+    ids = {"ids": tf.constant([[2, 3, 4, 0]])}
+    plain = Workdir(workdir).load_model()(ids) / figures["temperature"]
+    np.testing.assert_allclose(load_trained(workdir).model(ids), plain, rtol=1e-5)
+    never = train_and_evaluate(Config(**SMALL, calibrate=False), tmp_path, data_dir)
+    assert never["temperature"] == 1
+    assert never["validation"]["accuracy"] == figures["validation"]["accuracy"]
+    assert never["validation"]["log_loss"] > figures["validation"]["log_loss"]
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -163,7 +173,8 @@ def test_the_best_epoch_is_what_was_asked_for(
 def test_the_test_split_is_scored_once_and_last(data_dir, tmp_path, monkeypatch):
     scored = scripted(monkeypatch, [], [])
     train_and_evaluate(Config(**SMALL | {"epochs": 2}), tmp_path, data_dir)
-    assert scored == ["validation"] * 3 + ["test"]
+    # Each of two epochs, the temperature, and the figures.
+    assert scored == ["validation"] * 4 + ["test"]
 
 
 def test_a_task_without_a_test_split_has_no_test_figures(data_dir, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
     MODELS[name](inputs, num_classes, size=…, dropout_rate=…, word_dropout_rate=…)
 
 Args of every `build`:
-    inputs: `TokenInputs` or `FeatureInputs`.
+    inputs: `TokenInputs` or `FeatureInputs`; the families in `WITHOUT_EMBEDDING` take the former.
     num_classes: C, at least 2.
     size: `"small"` or `"base"`, single numbers changed if need be: `"small,units=48"`; the numbers
         of a family stand in its `SIZES`.
@@ -19,7 +19,8 @@ Returns of every `build`:
 
 Raises of every `build`:
     ValueError: naming the argument, for a size that the family lacks, heads that cannot share a
-        width, fewer than two classes, a rate outside [0, 1], or word dropout on features.
+        width, fewer than two classes, a rate outside [0, 1], word dropout on features, or features
+        for a family that takes none.
 
 Example:
     >>> model = MODELS["bilstm"](TokenInputs(num_ids=50), num_classes=2, size="small")
@@ -31,7 +32,7 @@ from collections.abc import Callable
 
 import keras
 
-from zoo.models import bag, bilstm, lstm, lstm_attention, min_lstm, transformer
+from zoo.models import bag, bilstm, lstm, lstm_attention, min_lstm, nb_ngram, transformer
 from zoo.models.parts import FeatureInputs, Inputs, TokenInputs
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
@@ -41,7 +42,10 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "min_lstm": min_lstm.build,
     "lstm_attention": lstm_attention.build,
     "transformer": transformer.build,
+    "nb_ngram": nb_ngram.build,
 }
 SIZES = ("small", "base")
+# They count words: there is nothing to count in features, and no vector of a word.
+WITHOUT_EMBEDDING = frozenset({"nb_ngram"})
 
-__all__ = ["MODELS", "SIZES", "FeatureInputs", "Inputs", "TokenInputs"]
+__all__ = ["MODELS", "SIZES", "WITHOUT_EMBEDDING", "FeatureInputs", "Inputs", "TokenInputs"]
