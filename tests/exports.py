@@ -1,8 +1,12 @@
-"""A model as a finished run leaves it, to be exported."""
+"""A model as a finished run leaves it, to be exported, and what is asked of an export."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import keras
+import tensorflow as tf
 
 from zoo.config import Config
 from zoo.models import MODELS, TokenInputs
@@ -51,3 +55,41 @@ def make_trained(family="bilstm", **changes):
             "test": {"accuracy": 0.5, "versions": {"tensorflow": "2.3.5"}},
         },
     )
+
+
+# A process that has TensorFlow, and nothing of ours.
+FRESH = """
+import sys
+
+class Closed:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("zoo", "tensorflow_datasets", "absl_flags"):
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Closed())
+import json
+import tensorflow as tf
+
+serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+answer = serve(text=tf.constant(json.loads(sys.argv[2])))
+print(json.dumps(answer["probabilities"].numpy().tolist()))
+"""
+
+
+def run_python(arguments, cwd):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=180, check=True,
+    )  # fmt: skip
+
+
+def assert_stock_ops_alone(loaded):
+    graph = loaded.signatures["serving_default"].graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    own = {f.signature.name for f in graph.library.function}
+    stock = set(tf.raw_ops.__dict__) | {"Placeholder", "Const", "_Arg", "_Retval"}
+    assert {node.op for node in nodes} - own <= stock
+    assert not [node.name for node in nodes if "xla" in node.op.lower()]
+    compiled = [f for f in graph.library.function if f.attr["_XlaMustCompile"].b]
+    assert not compiled

@@ -1,7 +1,6 @@
 """What leaves the zoo must answer anything, anywhere, as the model did in training."""
 
 import json
-import os
 import stat
 import subprocess
 import sys
@@ -13,7 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.exports import TEXTS, WORDS, make_trained
+from tests.exports import (
+    FRESH,
+    TEXTS,
+    WORDS,
+    assert_stock_ops_alone,
+    make_trained,
+    run_python,
+)
 from zoo import export as export_module
 from zoo.errors import RunError, UsageError
 from zoo.export import (
@@ -102,15 +108,8 @@ def test_odd_texts_get_an_answer(loaded, texts):
     assert np.isfinite(answer["probabilities"]).all()
 
 
-def test_graph_holds_stock_ops_alone(exported, loaded):
-    graph = loaded.signatures["serving_default"].graph.as_graph_def()
-    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-    own = {f.signature.name for f in graph.library.function}
-    stock = set(tf.raw_ops.__dict__) | {"Placeholder", "Const", "_Arg", "_Retval"}
-    assert {node.op for node in nodes} - own <= stock
-    assert not [node.name for node in nodes if "xla" in node.op.lower()]
-    compiled = [f for f in graph.library.function if f.attr["_XlaMustCompile"].b]
-    assert not compiled
+def test_graph_holds_stock_ops_alone(loaded):
+    assert_stock_ops_alone(loaded)
 
 
 def test_graph_holds_no_gradient(exported):
@@ -131,32 +130,6 @@ def test_a_gradient_of_an_export_is_refused():
 
     with pytest.raises(LookupError, match="made to answer alone"):
         gradient()
-
-
-FRESH = """
-import sys
-
-class Closed:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("zoo", "tensorflow_datasets", "absl_flags"):
-            raise ImportError(name)
-
-sys.meta_path.insert(0, Closed())
-import json
-import tensorflow as tf
-
-serve = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
-answer = serve(text=tf.constant(json.loads(sys.argv[2])))
-print(json.dumps(answer["probabilities"].numpy().tolist()))
-"""
-
-
-def run_python(arguments, cwd):
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=cwd, env=environment, capture_output=True, text=True, timeout=180, check=True,
-    )  # fmt: skip
 
 
 def test_fresh_process_without_this_package_gives_the_same(bilstm, tmp_path):

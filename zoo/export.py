@@ -21,87 +21,16 @@ from typing import Any, BinaryIO
 import tensorflow as tf
 
 from zoo.errors import RunError, UsageError, reason
+from zoo.servable import Answering, Servable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # For the types alone: who predicts needs none of what training imports.
-    import keras
-
-    from zoo.text import TextEncoder
+    from zoo.tasks import Task
     from zoo.training import Trained
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _SIGNATURE = "serving_default"
-
-
-class Servable(tf.Module):
-    """A model with all that it takes to answer raw inputs, ready for `tf.saved_model.save`.
-
-    Args:
-        model: from ids, or features and lengths, to `float32[B, C]` logits.
-        encoder: strings to ids; `None` for a model on features.
-        classes: C names.
-
-    The model's recurrent layers take no cuDNN from then on: its ops run on a GPU alone. Asking what
-    is saved for a gradient is an error.
-    """
-
-    def __init__(
-        self, model: "keras.Model", encoder: "TextEncoder | None", classes: tuple[str, ...]
-    ) -> None:
-        from zoo.layers.own_gradient_fast import no_gradients
-
-        super().__init__()
-        for layer in _all_layers(model):
-            if hasattr(layer, "use_cudnn"):
-                layer.use_cudnn = False
-        self._encoder = encoder
-        # The variables, not the model: Keras's own objects would be saved with it, and asked for
-        # when it is loaded.
-        self._variables = [variable.value for variable in model.variables]
-        names = list(classes)
-        inputs_of: Callable[..., dict[str, tf.Tensor]]
-        if encoder is not None:
-            signature = [tf.TensorSpec([None], tf.string, name="text")]
-
-            def inputs_of(text: tf.Tensor) -> dict[str, tf.Tensor]:
-                return {"ids": encoder.encode_dense(text)}
-        else:
-            size = model.input["features"].shape[-1]
-            signature = [
-                tf.TensorSpec([None, None, size], tf.float32, name="features"),
-                tf.TensorSpec([None], tf.int32, name="lengths"),
-            ]
-
-            inputs_of = _at_least_one_step
-
-        def logits_of(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            with no_gradients():
-                return {"logits": model(inputs_of(*inputs), training=False)}  # float32[B, C]
-
-        def answer(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            probabilities = tf.nn.softmax(self.logits(*inputs)["logits"])  # float32[B, C]
-            label = tf.gather(tf.constant(names), tf.argmax(probabilities, axis=-1))  # string[B]
-            return {"probabilities": probabilities, "label": label}
-
-        self.logits = tf.function(logits_of, input_signature=signature)
-        self.serve = tf.function(answer, input_signature=signature)
-        self.class_names = tf.function(lambda: tf.constant(names), input_signature=[])
-
-
-def _all_layers(layer: Any) -> Iterator[Any]:
-    """A layer or model, and all layers inside it, those that a wrapper holds among them."""
-    yield layer
-    wrapped = (getattr(layer, f"{which}layer", None) for which in ("", "forward_", "backward_"))
-    for inner in (*getattr(layer, "layers", ()), *wrapped):
-        if inner is not None:
-            yield from _all_layers(inner)
-
-
-def _at_least_one_step(features: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
-    """A model's inputs; recurrent layers fail in the graph at length 0."""
-    missing = tf.maximum(0, 1 - tf.shape(features)[1])
-    return {"features": tf.pad(features, [[0, 0], [0, missing], [0, 0]]), "lengths": lengths}
 
 
 def export(trained: "Trained", name: str, export_dir: str | os.PathLike[str]) -> Path:
@@ -121,6 +50,31 @@ def export(trained: "Trained", name: str, export_dir: str | os.PathLike[str]) ->
         UsageError: as `check_target`, or if Keras runs on another backend than TensorFlow.
         RunError: if it cannot be written.
     """
+    return publish(
+        lambda: Servable(trained.model, trained.encoder, trained.task.classes),
+        lambda folder: _write_card(folder, trained, name),
+        name,
+        export_dir,
+    )
+
+
+def publish(
+    make: Callable[[], Answering],
+    write_card: Callable[[Path], None],
+    name: str,
+    export_dir: str | os.PathLike[str],
+) -> Path:
+    """Writes what answers as the next version of a SavedModel, whole or not at all.
+
+    Args:
+        make: makes what is saved.
+        write_card: writes its card into the folder `assets.extra`, which it makes.
+        name: the SavedModel's name.
+        export_dir: folder of all SavedModels; made if it is missing.
+
+    Returns:
+        As `export`, and it raises the same.
+    """
     import keras
 
     if keras.backend.backend() != "tensorflow":
@@ -134,10 +88,10 @@ def export(trained: "Trained", name: str, export_dir: str | os.PathLike[str]) ->
         folder.mkdir(parents=True, exist_ok=True)
         # TensorFlow Serving loads every folder whose name is a number, and no other.
         beside = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder))
-        servable = Servable(trained.model, trained.encoder, trained.task.classes)
+        servable = make()
         signatures = {_SIGNATURE: servable.serve, "logits": servable.logits}
         tf.saved_model.save(servable, str(beside), signatures=signatures)
-        _write_card(beside / "assets.extra", trained, name)
+        write_card(beside / "assets.extra")
         beside.chmod(0o755)
         return _publish(beside, folder)
     except (OSError, tf.errors.OpError) as error:
@@ -194,11 +148,9 @@ def _publish(beside: Path, folder: Path) -> Path:
             return target
 
 
-def _write_card(folder: Path, trained: "Trained", name: str) -> None:
-    folder.mkdir(exist_ok=True)
-    config, task, figures = trained.config, trained.task, trained.metrics
-    text = trained.encoder is not None
-    card = {
+def card_head(name: str, task: "Task", text: bool) -> dict[str, Any]:
+    """What every card says: of which task a SavedModel is, what it takes and what it returns."""
+    return {
         "name": name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "task": task.name,
@@ -208,8 +160,6 @@ def _write_card(folder: Path, trained: "Trained", name: str) -> None:
             "splits": task.splits,
             "card": f"datasets/{task.builder.split('/')[0]}/README.md" if task.offline else None,
         },
-        "model": config.model,
-        "size": config.size,
         "classes": list(task.classes),
         "inputs": {"text": "string[B]"}
         if text
@@ -218,6 +168,16 @@ def _write_card(folder: Path, trained: "Trained", name: str) -> None:
             _SIGNATURE: {"probabilities": "float32[B, C]", "label": "string[B]"},
             "logits": {"logits": "float32[B, C]"},
         },
+    }
+
+
+def _write_card(folder: Path, trained: "Trained", name: str) -> None:
+    folder.mkdir(exist_ok=True)
+    config, task, figures = trained.config, trained.task, trained.metrics
+    text = trained.encoder is not None
+    card = card_head(name, task, text) | {
+        "model": config.model,
+        "size": config.size,
         "tokens": {"unit": config.unit, "max_length": config.max_length} if text else None,
         "config": config.to_json(),
         "metrics": {split: figures[split] for split in ("validation", "test") if split in figures},

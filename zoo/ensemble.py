@@ -1,0 +1,322 @@
+"""Several finished runs of one task, joined into one classifier, scored, and exported as one.
+
+How they are mixed is told in `zoo/mixing.py`. An ensemble's folder holds `ensemble.json`, written
+last: its members, weights, temperature and figures. The members stay where they are, and are
+needed for an export.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from zoo import metrics, pipeline
+from zoo.checkpoint import replacing
+from zoo.errors import RunError, UsageError, reason
+from zoo.export import card_head, publish
+from zoo.learner import logits_function
+from zoo.mixing import RULE, Mix, fit_mix
+from zoo.prepared import locked, resolve
+from zoo.run import evaluate_split, say, say_figures
+from zoo.servable import Answering, RawModel
+from zoo.training import Trained, load_trained
+from zoo.workdir import Workdir, machine, versions
+
+_FILE = "ensemble.json"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of an ensemble.
+
+    Args:
+        folder: the run's.
+        digest: SHA-256 of its weights, by which it is known again wherever it lies.
+        trained: what it holds.
+    """
+
+    folder: Path
+    digest: str
+    trained: Trained
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Runs of one task and how they are mixed.
+
+    Args:
+        members: the runs.
+        mix: their weights, in their order, and the temperature.
+        figures: the contents of `ensemble.json`.
+    """
+
+    members: tuple[Member, ...]
+    mix: Mix
+    figures: dict[str, Any]
+
+
+def load_members(folders: Sequence[str | os.PathLike[str]]) -> tuple[Member, ...]:
+    """Reads the finished runs of an ensemble.
+
+    Raises:
+        UsageError: if there are none, one is named twice, or two are of different tasks.
+        RunError: if one is not finished, or is damaged.
+    """
+    if not folders or not all(map(os.fspath, folders)):
+        raise UsageError("--members= cannot work: it must name folders of finished runs")
+    members: list[Member] = []
+    for folder in folders:
+        trained = load_trained(folder)
+        member = Member(Workdir(folder).path, _digest(trained.model), trained)
+        for other in members:
+            if other.trained.task != trained.task:
+                raise UsageError(
+                    f"{other.folder} is of task {other.trained.task.name}, {member.folder} of "
+                    f"{trained.task.name}: the members of an ensemble must be of one task"
+                )
+            if other.digest == member.digest:
+                raise UsageError(
+                    f"{other.folder} and {member.folder} hold the same model: name it once"
+                )
+        members.append(member)
+    return tuple(members)
+
+
+def join(
+    members: Sequence[Member],
+    workdir: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
+) -> Ensemble:
+    """Finds the weights on validation, scores the mix, and writes the figures down.
+
+    The test split is looked at once, after the weights are found. Joined before, the same members
+    are what they were, and nothing is scored.
+
+    Args:
+        members: as `load_members` gives them.
+        workdir: the ensemble's folder; made if it is missing.
+        data_dir: where the prepared data are; `None` for TensorFlow Datasets' own folder.
+
+    Returns:
+        The ensemble.
+
+    Raises:
+        UsageError: if `workdir` is a run's, or an ensemble's of other members.
+        RunError: if the data are not prepared, or are not those of the runs, or the disk refuses.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise UsageError(
+            f"an ensemble runs on TensorFlow, not on KERAS_BACKEND={keras.backend.backend()}"
+        )
+    if not os.fspath(workdir):
+        raise UsageError("--workdir= cannot work: it must name a folder")
+    path = Path(workdir).expanduser()
+    if (path / "config.json").exists():
+        raise UsageError(f"{path} is a run's folder: give another --workdir for the ensemble")
+    with _kept(path):
+        if (path / _FILE).exists():
+            figures = _read(path / _FILE, members)
+            say(f"{path} holds this very ensemble, finished; its figures:")
+        else:
+            figures = _score(members, data_dir)
+            with replacing(path / _FILE) as beside:
+                text = json.dumps(figures, indent=2, allow_nan=False)
+                beside.write_text(text + "\n", "utf-8")
+    for row in figures["members"]:
+        line = metrics.describe(row["validation"])
+        say(f"weight {row['weight']:.4f} {row['folder']}: validation: {line}")
+    say(f"temperature {figures['temperature']:.4f}")
+    say_figures(figures)
+    weights = {row["weights_sha256"]: row["weight"] for row in figures["members"]}
+    mix = Mix(tuple(weights[member.digest] for member in members), figures["temperature"])
+    return Ensemble(tuple(members), mix, figures)
+
+
+def _digest(model: keras.Model) -> str:
+    # Not of the file: a run's temperature is none of the file's, and changes what it answers.
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _kept(path: Path) -> Iterator[None]:
+    """Keeps a folder for one process; another waits, and finds the figures there."""
+    made = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / ".lock").touch()
+    except OSError as error:
+        raise RunError(f"cannot write to {path}: {reason(error)}") from error
+    try:
+        with locked(path / ".lock"):
+            yield
+    finally:
+        if made:
+            with contextlib.suppress(OSError):  # it holds an ensemble
+                path.rmdir()
+
+
+def _read(file: Path, members: Sequence[Member]) -> dict[str, Any]:
+    """The figures of a finished ensemble, if it is of these members, in whatever order."""
+    try:
+        figures = json.loads(file.read_text("utf-8"))
+        there = {row["weights_sha256"]: row["folder"] for row in figures["members"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file} cannot be read: {error}") from error
+    if there.keys() != {member.digest for member in members}:
+        asked = ", ".join(str(member.folder.absolute()) for member in members)
+        raise UsageError(
+            f"{file.parent} is of an ensemble of other members, or of what they were before they "
+            f"were trained anew ({', '.join(there.values())} there, {asked} asked): ask for the "
+            "same, or give another --workdir"
+        )
+    return figures
+
+
+def _score(members: Sequence[Member], data_dir: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """Fits the mix on validation and scores it on validation and, for the first time, test."""
+    task = members[0].trained.task
+    data = [_encoded(member.trained, data_dir) for member in members]
+    graphs = [logits_function(member.trained.model) for member in members]
+    parameters = [member.trained.model.count_params() for member in members]
+    figures: dict[str, Any] = {}
+    alone: list[dict[str, Any]] = []
+    for name in ("validation", "test"):
+        if name not in task.splits:
+            continue
+        labels = np.asarray(data[0].splits[name].labels)
+        scored = []
+        for member, encoded, graph in zip(members, data, graphs, strict=True):
+            # Each member has ids of its own: nothing else would tell that a row is another's.
+            if not np.array_equal(labels, encoded.splits[name].labels):
+                raise RunError(
+                    f"the rows of {name} are not the same for {members[0].folder} and "
+                    f"{member.folder}: the data of {task.name} have changed meanwhile"
+                )
+            scored.append(evaluate_split(graph, encoded.splits[name], f"{name}, {member.folder}"))
+        logits = np.stack([logits for _, logits in scored])  # float32[M, R, C]
+        if name == "validation":
+            mix = fit_mix(logits, labels)
+            alone = [of_member for of_member, _ in scored]
+        seconds = sum(of_member["seconds"] for of_member, _ in scored)
+        # No figures by length: each member counts another one.
+        figures[name] = metrics.score(mix.log_probabilities(logits), labels) | {
+            "seconds": seconds,
+            "examples_per_second": len(labels) / seconds,
+            "parameters": sum(parameters),
+            "versions": versions(),
+        }
+    rows = zip(members, mix.weights, alone, parameters, strict=True)
+    return {
+        "task": task.name,
+        "rule": RULE,
+        "temperature": mix.temperature,
+        "members": [
+            {
+                "folder": str(member.folder.absolute()),
+                "weight": weight,
+                "weights_sha256": member.digest,
+                "config": member.trained.config.to_json(),
+                "validation": validation | {"parameters": size},
+            }
+            for member, weight, validation, size in rows
+        ],
+        **figures,
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def _encoded(trained: Trained, data_dir: str | os.PathLike[str] | None) -> pipeline.EncodedTask:
+    """A run's task with the run's own ids."""
+    encoder = trained.encoder
+    settings = encoder.settings if encoder else None
+    # A vocabulary that began with another run's is not to be learnt from the data.
+    given = encoder.vocabulary if trained.config.warm_start and encoder else None
+    data = pipeline.encode(trained.task, resolve(data_dir), settings, given or None)
+    if encoder and encoder.vocabulary != data.vocabulary:
+        raise RunError(f"the data of {trained.task.name} have changed since the run")
+    return data
+
+
+def export_ensemble(ensemble: Ensemble, name: str, export_dir: str | os.PathLike[str]) -> Path:
+    """Writes an ensemble as the next version of one SavedModel, as `zoo.export.export` does a run.
+
+    It takes raw strings: each member's tokenizer and vocabulary stand in front of it. `logits` are
+    the mix's log-probabilities. A member whose weight is 0 is left out: it would take its time and
+    change nothing.
+
+    Args:
+        ensemble: what `join` gave.
+        name: the SavedModel's name.
+        export_dir: folder of all SavedModels; made if it is missing.
+
+    Returns:
+        `export_dir/name/version`.
+
+    Raises:
+        UsageError, RunError: as `zoo.export.export`.
+    """
+    task = ensemble.members[0].trained.task
+    pairs = zip(ensemble.members, ensemble.mix.coefficients, strict=True)
+    heard = [(member.trained, factor) for member, factor in pairs if factor > 0]
+
+    def make() -> Answering:
+        models = [RawModel(trained.model, trained.encoder) for trained, _ in heard]
+        factors = [factor for _, factor in heard]
+
+        def logits_of(*inputs: tf.Tensor) -> tf.Tensor:
+            logs = [tf.nn.log_softmax(model(*inputs)) for model in models]  # M x float32[B, C]
+            pooled = tf.add_n([a * log for a, log in zip(factors, logs, strict=True)])
+            return tf.nn.log_softmax(pooled)  # float32[B, C]
+
+        return Answering(models, logits_of, task.classes)
+
+    return publish(make, lambda folder: _write_card(folder, ensemble, name), name, export_dir)
+
+
+def _write_card(folder: Path, ensemble: Ensemble, name: str) -> None:
+    folder.mkdir(exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for member, weight in zip(ensemble.members, ensemble.mix.weights, strict=True):
+        config, encoder = member.trained.config, member.trained.encoder
+        tokens: dict[str, Any] | None = None
+        if encoder is not None:
+            tokens = {
+                "unit": config.unit,
+                "max_length": config.max_length,
+                "vocabulary": f"vocabulary-{len(rows)}.txt",
+            }
+            words = "".join(f"{word}\n" for word in encoder.vocabulary)
+            (folder / tokens["vocabulary"]).write_text(words, "utf-8")
+        rows.append(
+            {
+                "model": config.model,
+                "size": config.size,
+                "weight": weight,
+                "tokens": tokens,
+                "config": config.to_json(),
+            }
+        )
+    figures = ensemble.figures
+    first = ensemble.members[0].trained
+    card = card_head(name, first.task, first.encoder is not None) | {
+        "model": "ensemble",
+        "rule": RULE,
+        "temperature": ensemble.mix.temperature,
+        "members": rows,
+        "metrics": {split: figures[split] for split in ("validation", "test") if split in figures},
+        "versions": figures["versions"],
+        "machine": figures["machine"],
+    }
+    (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")
