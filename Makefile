@@ -5,10 +5,10 @@ BIN     = $(VENV)/bin
 PYTEST  = $(BIN)/python -m pytest --numprocesses=auto --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo recipes leaderboard test check clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,12 @@ demo: $(VENV)/.installed-plot  ## train on real reviews, export, and ask the Sav
 	@echo "figures     runs/demo/metrics.json"
 	@echo "pictures    runs/demo/*.png"
 	@echo "try next    $(BIN)/python trainers/predict.py --model=saved_models/imdb-bilstm 'your own review'"
+
+recipes:  ## list the recipes, each with what it reached
+	@awk 'FNR == 1 { sub(/^# */, ""); print FILENAME; print "  " $$0 }' trainers/recipes/*.flags
+
+leaderboard: $(VENV)/.installed-plot  ## train every model on every task that needs no network, or go on with it
+	$(BIN)/python trainers/leaderboard.py --resume --out=docs/leaderboard
 
 test: $(VENV)/.installed-test  ## run the whole suite, and the layers' on every other backend installed
 	$(PYTEST)

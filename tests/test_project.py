@@ -32,7 +32,8 @@ def make(*arguments):
 def test_the_core_needs_no_more_than_it_uses(setup):
     core = {"absl-py", "importlib_resources", "keras", "tensorflow", "tensorflow-datasets"}
     assert names(setup["options"]["install_requires"]) == core
-    assert set(setup["options.extras_require"]) == {"describe", "plot", "test", "torch", "dev"}
+    extras = {"describe", "ensemble", "plot", "test", "torch", "dev"}
+    assert set(setup["options.extras_require"]) == extras
 
 
 def test_every_requirement_has_a_lower_bound(setup):
@@ -58,15 +59,15 @@ def test_what_is_read_as_data_is_pinned_with_hashes():
 
 
 def test_make_lists_its_targets():
-    for target in ("demo", "test", "check", "help"):
+    for target in ("demo", "recipes", "leaderboard", "test", "check", "help"):
         assert re.search(rf"^  make {target} +\w", make("help"), re.MULTILINE), target
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "check"])
+@pytest.mark.parametrize("target", ["demo", "leaderboard", "test", "check"])
 def test_what_make_would_run_is_there(target):
     commands = make("--dry-run", target)
     files = re.findall(r"(?:trainers|saved_models|datasets)/[\w/.-]+\.(?:py|flags|txt)", commands)
-    assert files or target != "demo"
+    assert files or target not in ("demo", "leaderboard")
     assert all((ROOT / file).is_file() for file in files)
 
 
@@ -77,3 +78,10 @@ def test_every_recipe_says_what_it_reached():
             recipe.name
         )
         assert re.search(r"cores, 20\d\d-\d\d-\d\d; tensorflow [\d.]+, keras [\d.]+", head), recipe
+
+
+def test_make_recipes_names_every_recipe_with_its_score():
+    lines = make("recipes").splitlines()
+    recipes = sorted((ROOT / "trainers/recipes").glob("*.flags"))
+    assert lines[::2] == [path.relative_to(ROOT).as_posix() for path in recipes]
+    assert all(re.match(r"  Accuracy on test, seeds? 0", line) for line in lines[1::2])

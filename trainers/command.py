@@ -14,20 +14,20 @@ from zoo.errors import RunError, UsageError
 _DEFINE = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float}
 
 
-def define(config_class: Any, skip: Collection[str] = ()) -> None:
+def define(config_class: Any, skip: Collection[str] = (), to: Any = flags.FLAGS) -> None:
     """One flag for every field: its help and its group are the field's metadata."""
     for field in (field for field in fields(config_class) if field.name not in skip):
         make: Any = _DEFINE.get(field.type, flags.DEFINE_string)  # type: ignore[arg-type]
-        choices = ", ".join(field.metadata.get("choices", ()))
-        about = field.metadata["help"] + (f": {choices}" if choices else "")
-        make(field.name, field.default, about, module_name=f"{field.metadata['group']} flags")
+        about, group = field.metadata, f"{field.metadata['group']} flags"
+        text = ": ".join(filter(None, (about["help"], ", ".join(about.get("choices", ())))))
+        make(field.name, field.default, text, flag_values=to, module_name=group)
 
 
-def read(config_class: Any) -> Any:
+def read(config_class: Any, given: Any = flags.FLAGS) -> Any:
     """The configuration that the flags describe; a flag given takes its alternative's place."""
-    known = [field for field in fields(config_class) if field.name in flags.FLAGS]
-    present = {field.name for field in known if flags.FLAGS[field.name].present}
-    values = {field.name: flags.FLAGS[field.name].value for field in known}
+    known = [field for field in fields(config_class) if field.name in given]
+    present = {field.name for field in known if given[field.name].present}
+    values = {field.name: given[field.name].value for field in known}
     for field in known:
         other = field.metadata.get("instead_of")
         if other in present and values[other] and field.name not in present:

@@ -1,0 +1,79 @@
+"""Trains every model on every task over several seeds, and writes a table of what came of it.
+
+    python trainers/leaderboard.py --tasks=movie_reviews/imdb --seeds=0,1,2 --resume
+
+Interrupted, even killed, the same command goes on where it was; a job that fails stops no other.
+The tasks' data must be prepared. What recipes/ has for a task and a model is how it is trained.
+"""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import command
+from absl import flags
+
+from zoo.config import Config
+from zoo.errors import RunError, UsageError
+from zoo.tasks import get_task
+
+_HERE = Path(__file__).resolve().parent
+
+_TASKS = flags.DEFINE_list("tasks", [], "tasks; left out: all with a test split and no network")
+_MODELS = flags.DEFINE_list("models", [], "models; left out: all that fit a task")
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds, one run each")
+_WORKDIR = flags.DEFINE_string("workdir", "runs/leaderboard", "folder of the runs and their logs")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "folder of the prepared data; left out: TensorFlow Datasets' own"
+)
+_RECIPES = flags.DEFINE_string("recipes", str(_HERE / "recipes"), "folder of the flag files")
+_RESUME = flags.DEFINE_boolean("resume", False, "go on with the runs that are in the folder")
+_TABLE_ONLY = flags.DEFINE_boolean("table_only", False, "train nothing: the table of what is there")
+_OUT = flags.DEFINE_string("out", None, "write OUT.md, .json, _….png; else WORKDIR/leaderboard")
+
+
+def _seeds() -> list[int]:
+    if not _SEEDS.value or not all(seed.isascii() and seed.isdigit() for seed in _SEEDS.value):
+        raise UsageError(f"--seeds={','.join(_SEEDS.value)} cannot work: give numbers like 0,1,2")
+    return [int(seed) for seed in _SEEDS.value]
+
+
+def _config(arguments: Sequence[str]) -> Config:
+    values = flags.FlagValues()
+    command.define(Config, to=values)
+    try:
+        values(["train.py", *arguments])
+    except flags.Error as error:
+        raise UsageError(str(error)) from error
+    return command.read(Config, values)
+
+
+def main(argv: list[str]) -> None:
+    """Flags in, runs and a table out."""
+    del argv
+    seeds, root = _seeds(), Path(_WORKDIR.value).expanduser()
+    for name in _TASKS.value:  # now: the import takes seconds
+        get_task(name)
+    with command.quiet():
+        from zoo import leaderboard
+        from zoo.leaderboard_table import write
+
+    recipes = Path(_RECIPES.value)
+    jobs = leaderboard.plan(_TASKS.value, _MODELS.value, seeds, recipes, _config)
+    train, failed = [sys.executable, str(_HERE / "train.py")], list[str]()
+    if not _TABLE_ONLY.value:
+        train += [f"--data_dir={_DATA_DIR.value}"] * (_DATA_DIR.value is not None)
+        failed = leaderboard.run(jobs, root, train, _RESUME.value)
+    if len(failed) < len(jobs):
+        given = [f.name for f in (_TASKS, _MODELS, _SEEDS, _WORKDIR, _RECIPES) if f.present]
+        typed = [flags.FLAGS[name].serialize() for name in given]
+        words = shlex.join(["python", "trainers/leaderboard.py", *typed])
+        for file in write(jobs, root, Path(_OUT.value or root / "leaderboard"), words):
+            print(f"written: {file}")
+    if failed:
+        raise RunError(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    command.run(main)

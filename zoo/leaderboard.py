@@ -1,0 +1,260 @@
+"""Every model on every task over several seeds, one job at a time, whatever befalls.
+
+A job is one run: a task, a model and a seed, trained by a fresh process of `trainers/train.py` in a
+folder of its own, so that a job that fails fails alone. The folders are all the state there is:
+
+    ROOT/TASK/MODEL/SEED/       the run, as `zoo.training` leaves it, checkpoints removed at its end
+    ROOT/TASK/MODEL/SEED.log    what its processes printed; a lock on it is a job's claim
+
+A folder that holds a finished run is not run again; one that holds half a run goes on to the very
+same end. `zoo.leaderboard_table` makes its table and figures of the folders alone.
+"""
+
+import contextlib
+import fcntl
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from zoo.config import Config
+from zoo.errors import RunError, UsageError, unknown_name
+from zoo.interrupts import Signals
+from zoo.models import MODELS, WITHOUT_EMBEDDING
+from zoo.run import say
+from zoo.tasks import TASKS, get_task
+from zoo.workdir import Workdir
+
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a leaderboard.
+
+    Args:
+        config: what is trained, and how.
+        flags: what tells `trainers/train.py` so.
+    """
+
+    config: Config
+    flags: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Its task, model and seed."""
+        return f"{self.config.task} {self.config.model} seed {self.config.seed}"
+
+    def folder(self, root: Path) -> Path:
+        """Where it runs, below the leaderboard's folder.
+
+        Example:
+            >>> Job(Config(task="glue/sst2", model="bag", seed=3), ()).folder(Path("runs"))
+            PosixPath('runs/glue-sst2/bag/3')
+        """
+        config = self.config
+        return root / config.task.replace("/", "-") / config.model / str(config.seed)
+
+
+def recipe(folder: Path, task: str, model: str) -> Path | None:
+    """The flag file for a model on a task: its own, else the task's, else `None`."""
+    name = task.replace("/", "-")
+    files = (folder / f"{name}-{model}.flags", folder / f"{name}.flags")
+    return next((file for file in files if file.is_file()), None)
+
+
+def plan(
+    tasks: Sequence[str],
+    models: Sequence[str],
+    seeds: Sequence[int],
+    recipes: Path,
+    read: Callable[[Sequence[str]], Config],
+) -> list[Job]:
+    """The jobs, one seed of everything before the next seed of anything.
+
+    Args:
+        tasks: names of tasks that have a test split; all that need no network if empty.
+        models: names of models; all if empty. One that reads words alone is left out where a task
+            has none.
+        seeds: of the runs.
+        recipes: folder of the flag files.
+        read: from flags of `trainers/train.py` to the configuration that they describe.
+
+    Raises:
+        UsageError: for an unknown name, a recipe that cannot work, or nothing to do.
+    """
+    tested = {name for name, task in TASKS.items() if task.test}
+    tasks = tasks or [name for name, task in TASKS.items() if task.offline and name in tested]
+    for name in tasks:
+        if get_task(name).name not in tested:
+            raise UsageError(f"--tasks={name} cannot work: it has no test split to compare on")
+    for name in models:
+        if name not in MODELS:
+            raise unknown_name("model", name, MODELS)
+    models = models or list(MODELS)
+    jobs = []
+    for seed in dict.fromkeys(seeds):
+        for task in dict.fromkeys(tasks):
+            for model in dict.fromkeys(models):
+                if get_task(task).kind != "text" and model in WITHOUT_EMBEDDING:
+                    continue
+                file = recipe(recipes, task, model)
+                flags = [f"--flagfile={file}"] * (file is not None)
+                if file and model in WITHOUT_EMBEDDING:  # a task's recipe may set them for others
+                    flags += ["--word_vectors=none", "--embedding_step_rate=1"]
+                flags += [f"--task={task}", f"--model={model}", f"--seed={seed}"]
+                try:
+                    jobs.append(Job(read(flags), tuple(flags)))
+                except UsageError as error:
+                    raise UsageError(f"{file or task}: {error}") from error
+    if not jobs:
+        raise UsageError(f"nothing to do: none of {', '.join(models)} reads {', '.join(tasks)}")
+    return jobs
+
+
+def run(jobs: Sequence[Job], root: Path, train: Sequence[str], resume: bool) -> list[str]:
+    """Runs the jobs that are not finished, one at a time, and prints a line for each.
+
+    A signal is passed on to the job, which saves its state; a second one kills it. A job that
+    another leaderboard, or what is left of one that was killed, is at work on is put off, and
+    waited for at the end.
+
+    Args:
+        jobs: what to run.
+        root: the leaderboard's folder.
+        train: the command that a job's flags are added to.
+        resume: whether there may be runs in the folder.
+
+    Returns:
+        The jobs that failed; why was printed.
+
+    Raises:
+        UsageError: if there are runs in the folder, unasked for.
+        KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM, when the job has ended.
+    """
+    folders = [job.folder(root) for job in jobs]
+    begun = [folder for folder in folders if folder.exists() or _log(folder).exists()]
+    if begun and not resume:
+        raise UsageError(
+            f"{root} holds {len(begun)} of these {len(jobs)} runs: give --resume to go on with "
+            "them, or another --workdir"
+        )
+    failures = []
+    with Signals() as signals:
+        signals.patient = True
+        waiting = list(enumerate(jobs, 1))
+        for wait in (False, True):
+            now, waiting = waiting, []
+            for number, job in now:
+                label = f"[{number}/{len(jobs)}] {job}"
+                with _claimed(job.folder(root), wait, label, signals) as log:
+                    if log is None:
+                        waiting.append((number, job))
+                        continue
+                    failure = _run_job(job, root, train, label, log, signals)
+                if failure:
+                    failures.append(str(job))
+                    say(f"{label}: failed: {failure}")
+    return failures
+
+
+def _log(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path, wait: bool, label: str, signals: Signals) -> Iterator[IO[bytes] | None]:
+    """A job's log, held until it and whoever inherits it are done; `None` if another has it."""
+    path = _log(folder)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = path.open("ab")
+    except OSError as error:
+        raise RunError(f"cannot write to {path}: {error.strerror or error}") from error
+    with log:
+        said = False
+        while True:
+            signals.stop()
+            try:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not said:
+                    what = "waiting for it" if wait else "put off"
+                    say(f"{label}: another process is at work on it: {what}")
+                    said = True
+            if not wait:
+                yield None
+                return
+            time.sleep(_POLL_SECONDS)
+        yield log
+
+
+def _run_job(
+    job: Job, root: Path, train: Sequence[str], label: str, log: IO[bytes], signals: Signals
+) -> str | None:
+    """Runs a job to its end, if it is not there; why it failed, or `None`."""
+    folder = Workdir(job.folder(root))
+    try:
+        if (done := folder.metrics()) is not None:
+            if differences := folder.config().differences(job.config):
+                return f"{folder.path} is of another configuration ({'; '.join(differences)})"
+            _drop_checkpoints(folder)
+            say(f"{label}: finished before, {_summary(done)}")
+            return None
+        command = [*train, *job.flags, f"--workdir={folder.path}"]
+        log.write(f"$ {shlex.join(command)}\n".encode())
+        log.flush()
+        start = log.tell()
+        code = _ended(command, log, signals)
+        signals.stop()
+        if code:
+            lines = _log(folder.path).read_bytes()[start:].decode("utf-8", "replace").split("\n")
+            last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+            return f"{_ending(code)}{last and f': {last[:500]}'} ({_log(folder.path)})"
+        if (done := folder.metrics()) is None:
+            return f"it ended without figures ({_log(folder.path)})"
+    except RunError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.strerror}: {error.filename}"
+    _drop_checkpoints(folder)
+    say(f"{label}: {_summary(done)}")
+    return None
+
+
+def _drop_checkpoints(folder: Workdir) -> None:
+    # What resuming needs is most of what the disk would hold.
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
+
+
+def _ended(command: Sequence[str], log: IO[bytes], signals: Signals) -> int:
+    # In a group of its own: the terminal's Ctrl-C would reach it besides ours, and the second
+    # signal of a run is the one that does not wait for its state to be saved.
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
+    ) as process:
+        passed_on = False
+        try:
+            while True:
+                if signals.caught is not None and not passed_on:
+                    process.send_signal(signals.caught)
+                    passed_on = True
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return process.wait(_POLL_SECONDS)
+        except BaseException:
+            process.kill()
+            raise
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
+
+
+def _summary(figures: dict[str, Any]) -> str:
+    accuracy = figures["test"]["accuracy"]
+    return f"test accuracy {accuracy:.4f}, {figures['train_seconds']:.0f} s of training"
