@@ -17,7 +17,7 @@ def read(flags):
     return Config(**values | {"seed": int(values["seed"])})
 
 
-def jobs_of(*names, seeds=(0,), models=("bag",), recipes=Path("none")):
+def jobs_of(*names, seeds=(0,), models=("bag",), recipes=Path(__file__).parent):
     return leaderboard.plan(names, models, seeds, recipes, read)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.exports import FRESH, TEXTS, assert_stock_ops_alone, make_trained, run_python
 from tests.fixtures import write_records
 from zoo import ensemble as ensemble_module
-from zoo import run
+from zoo import pipeline, run
 from zoo.config import Config
 from zoo.ensemble import Ensemble, Member, export_ensemble, join, load_members
 from zoo.errors import RunError, UsageError
@@ -163,7 +163,7 @@ def test_no_members_are_refused(folder, names):
 
 def test_a_member_named_twice_is_refused(folder):
     with pytest.raises(UsageError, match="hold the same model: name it once"):
-        load_members([folder / "words", folder / "bytes", folder / "together" / ".." / "words"])
+        load_members([folder / "words", folder / "bytes", folder / "data" / ".." / "words"])
 
 
 def test_an_unfinished_run_is_refused(folder, tmp_path):
@@ -179,7 +179,7 @@ def test_a_runs_folder_is_not_taken(folder, members):
 
 
 def test_rows_of_other_data_are_refused_and_leave_nothing(folder, members, monkeypatch, tmp_path):
-    real, calls = ensemble_module.pipeline.encode, []
+    real, calls = pipeline.encode, []
 
     def encode(*arguments):
         data = real(*arguments)
@@ -190,7 +190,7 @@ def test_rows_of_other_data_are_refused_and_leave_nothing(folder, members, monke
             data.splits["validation"] = replace(split, labels=labels)
         return data
 
-    monkeypatch.setattr(ensemble_module.pipeline, "encode", encode)
+    monkeypatch.setattr(pipeline, "encode", encode)
     with pytest.raises(RunError, match="rows of validation are not the same for"):
         join(members, tmp_path / "new", folder / "data")
     assert not list(tmp_path.iterdir())

@@ -71,7 +71,12 @@ def test_left_out_names_stand_for_all_that_fit():
 )
 def test_what_cannot_be_planned_is_told(tasks, models, words):
     with pytest.raises(UsageError, match=words):
-        leaderboard.plan(tasks, models, [0], Path("none"), read)
+        leaderboard.plan(tasks, models, [0], Path(__file__).parent, read)
+
+
+def test_recipes_that_are_not_there_are_told():
+    with pytest.raises(UsageError, match="--recipes=none cannot work: it is no folder"):
+        jobs_of(IMDB, recipes=Path("none"))
 
 
 def test_a_models_own_recipe_goes_before_the_tasks(tmp_path):
@@ -82,7 +87,7 @@ def test_a_models_own_recipe_goes_before_the_tasks(tmp_path):
     assert flags["bag"][0] == f"--flagfile={tmp_path}/movie_reviews-imdb-bag.flags"
     assert flags["lstm"][0] == f"--flagfile={tmp_path}/movie_reviews-imdb.flags"
     assert flags["lstm"][1:] == (f"--task={IMDB}", "--model=lstm", "--seed=0")
-    assert "--word_vectors=none" in flags["nb_ngram"]
+    assert {"--word_vectors=none", "--warm_start="} < set(flags["nb_ngram"])
     assert jobs_of(TWEETS, recipes=tmp_path)[0].flags[0] == "--task=tweets"
 
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,17 +67,29 @@ def test_what_the_examples_cannot_tell_apart_is_tied(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("what", ["config", "examples"])
+@pytest.mark.parametrize("what", ["config", "examples", "lengths"])
 def test_seeds_that_differ_in_more_are_refused(tmp_path, what):
     jobs = jobs_of(IMDB, seeds=(0, 1))
     store(tmp_path, jobs[0])
     if what == "config":
         changed = Config(task=IMDB, model="bag", seed=1, epochs=2).to_json()
         store(tmp_path, jobs[1], config=changed)
+    elif what == "lengths":
+        figures = figures_of(jobs[1].config)
+        figures["test"]["by_length"].pop()
+        store(tmp_path, jobs[1], test=figures["test"])
     else:
         store(tmp_path, jobs[1], examples=399)
     with pytest.raises(RunError, match="are of runs that differ in more"):
         leaderboard_table.collect(jobs, tmp_path)
+
+
+def test_a_tilde_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (job,) = jobs = jobs_of(IMDB)
+    store(tmp_path, job)
+    files = leaderboard_table.write(jobs, tmp_path, Path("~/board"), "python it.py")
+    assert {file.parent for file in files} == {tmp_path}
 
 
 def test_a_folder_without_figures_is_one_line(tmp_path):

@@ -151,7 +151,13 @@ def test_no_other_temperature_has_less_log_loss(seed, num_classes, scale):
 
 
 def test_temperatures_are_bounded():
-    """Where all answers are right, or all are wrong, there is no best one."""
-    logits = np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert metrics.temperature(logits, np.array([0, 1])) == pytest.approx(1 / 20)
-    assert metrics.temperature(logits, np.array([1, 0])) == pytest.approx(20)
+    logits = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    assert metrics.temperature(logits / 100, np.array([0, 1, 1])) == pytest.approx(1 / 20)
+    assert metrics.temperature(logits, np.array([1, 0, 1])) == pytest.approx(20)
+
+
+@pytest.mark.parametrize("scale", [0, 1, 60, 1e5])
+def test_right_answers_alone_make_no_model_surer(scale):
+    """There is no best temperature: the lower, the less the loss, until it rounds to zero."""
+    logits = scale * np.array([[1.0, 0.0], [1.0, 0.0]])
+    assert metrics.temperature(logits, np.array([0, 0])) == 1

@@ -44,7 +44,7 @@ def _config(arguments: Sequence[str]) -> Config:
     command.define(Config, to=values)
     try:
         values(["train.py", *arguments])
-    except flags.Error as error:
+    except (flags.Error, UnicodeDecodeError) as error:  # the latter from a recipe
         raise UsageError(str(error)) from error
     return command.read(Config, values)
 
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
         from zoo import leaderboard
         from zoo.leaderboard_table import write
 
-    recipes = Path(_RECIPES.value)
+    recipes = Path(_RECIPES.value).expanduser()
     jobs = leaderboard.plan(_TASKS.value, _MODELS.value, seeds, recipes, _config)
     train, failed = [sys.executable, str(_HERE / "train.py")], list[str]()
     if not _TABLE_ONLY.value:

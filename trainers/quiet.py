@@ -1,10 +1,11 @@
 """TensorFlow imported: without its log, on a backend that there is, and no signal lost."""
 
 import contextlib
+import importlib.util
 import os
 from collections.abc import Iterator
 
-from zoo.errors import unknown_name
+from zoo.errors import UsageError, unknown_name
 from zoo.interrupts import Signals
 
 SIGNALS = Signals()
@@ -24,6 +25,8 @@ def quiet() -> Iterator[None]:
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if backend not in _BACKENDS:  # Keras would say so in a stack trace
         raise unknown_name("KERAS_BACKEND", backend, _BACKENDS)
+    if importlib.util.find_spec(backend) is None:
+        raise UsageError(f"KERAS_BACKEND={backend} cannot work: {backend} is not installed here")
     stderr = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(stderr if _ASKED_FOR else nowhere.fileno(), 2)

@@ -179,7 +179,13 @@ class Config:
                     f"--model={self.model} cannot work: {self.task} has no words to count; "
                     "choose another one"
                 )
-            for name, unused in (("word_vectors", "none"), ("embedding_step_rate", 1.0)):
+            # Its counts are of one task: of another's, a word or a run of words that is new has a
+            # ratio of 0, which no training moves.
+            for name, unused in (
+                ("word_vectors", "none"),
+                ("embedding_step_rate", 1.0),
+                ("warm_start", ""),
+            ):
                 if getattr(self, name) != unused:
                     raise UsageError(
                         f"--{name}={getattr(self, name)} cannot work: {self.model} has no "

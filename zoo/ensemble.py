@@ -18,16 +18,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo import metrics, pipeline
+from zoo import metrics
 from zoo.checkpoint import replacing
 from zoo.errors import RunError, UsageError, reason
 from zoo.export import card_head, publish
 from zoo.learner import logits_function
 from zoo.mixing import RULE, Mix, fit_mix
-from zoo.prepared import locked, resolve
+from zoo.prepared import locked
 from zoo.run import evaluate_split, say, say_figures
 from zoo.servable import Answering, RawModel
-from zoo.training import Trained, load_trained
+from zoo.training import Trained, encode_again, load_trained
 from zoo.workdir import Workdir, machine, versions
 
 _FILE = "ensemble.json"
@@ -186,7 +186,7 @@ def _read(file: Path, members: Sequence[Member]) -> dict[str, Any]:
 def _score(members: Sequence[Member], data_dir: str | os.PathLike[str] | None) -> dict[str, Any]:
     """Fits the mix on validation and scores it on validation and, for the first time, test."""
     task = members[0].trained.task
-    data = [_encoded(member.trained, data_dir) for member in members]
+    data = [encode_again(member.trained, data_dir) for member in members]
     graphs = [logits_function(member.trained.model) for member in members]
     parameters = [member.trained.model.count_params() for member in members]
     figures: dict[str, Any] = {}
@@ -235,18 +235,6 @@ def _score(members: Sequence[Member], data_dir: str | os.PathLike[str] | None) -
         "versions": versions(),
         "machine": machine(),
     }
-
-
-def _encoded(trained: Trained, data_dir: str | os.PathLike[str] | None) -> pipeline.EncodedTask:
-    """A run's task with the run's own ids."""
-    encoder = trained.encoder
-    settings = encoder.settings if encoder else None
-    # A vocabulary that began with another run's is not to be learnt from the data.
-    given = encoder.vocabulary if trained.config.warm_start and encoder else None
-    data = pipeline.encode(trained.task, resolve(data_dir), settings, given or None)
-    if encoder and encoder.vocabulary != data.vocabulary:
-        raise RunError(f"the data of {trained.task.name} have changed since the run")
-    return data
 
 
 def export_ensemble(ensemble: Ensemble, name: str, export_dir: str | os.PathLike[str]) -> Path:

@@ -85,7 +85,8 @@ def plan(
         read: from flags of `trainers/train.py` to the configuration that they describe.
 
     Raises:
-        UsageError: for an unknown name, a recipe that cannot work, or nothing to do.
+        UsageError: for an unknown name, a folder of recipes that is none, a recipe that cannot
+            work, or nothing to do.
     """
     tested = {name for name, task in TASKS.items() if task.test}
     tasks = tasks or [name for name, task in TASKS.items() if task.offline and name in tested]
@@ -95,6 +96,8 @@ def plan(
     for name in models:
         if name not in MODELS:
             raise unknown_name("model", name, MODELS)
+    if not recipes.is_dir():  # else all would be trained by the defaults, without a word
+        raise UsageError(f"--recipes={recipes} cannot work: it is no folder")
     models = models or list(MODELS)
     jobs = []
     for seed in dict.fromkeys(seeds):
@@ -105,7 +108,7 @@ def plan(
                 file = recipe(recipes, task, model)
                 flags = [f"--flagfile={file}"] * (file is not None)
                 if file and model in WITHOUT_EMBEDDING:  # a task's recipe may set them for others
-                    flags += ["--word_vectors=none", "--embedding_step_rate=1"]
+                    flags += ["--word_vectors=none", "--embedding_step_rate=1", "--warm_start="]
                 flags += [f"--task={task}", f"--model={model}", f"--seed={seed}"]
                 try:
                     jobs.append(Job(read(flags), tuple(flags)))

@@ -133,11 +133,14 @@ def collect(jobs: Sequence[Job], root: Path) -> tuple[list[Row], dict[str, Any]]
     ], about
 
 
-def _manner(figures: dict[str, Any]) -> tuple[dict[str, Any], int]:
+def _manner(figures: dict[str, Any]) -> tuple[dict[str, Any], int, list[tuple[int, ...]]]:
     """What the runs of a row must have in common."""
     free = ("seed", "checkpoint_seconds")
     config = {name: value for name, value in figures["config"].items() if name not in free}
-    return config, figures["test"]["examples"]
+    test, keys = figures["test"], ("shortest", "longest", "examples")
+    # Data made anew may be as many examples, of other lengths.
+    fifths = [tuple(part[key] for key in keys) for part in test.get("by_length", ())]
+    return config, test["examples"], fifths
 
 
 def _row(task: str, model: str, by_seed: dict[int, dict[str, Any]]) -> Row:
@@ -257,7 +260,7 @@ def write(jobs: Sequence[Job], root: Path, out: Path, command: str) -> list[Path
     from zoo.leaderboard_plots import draw  # it knows Row
 
     rows, about = collect(jobs, root)
-    about = {"command": command} | about
+    about, out = {"command": command} | about, out.expanduser()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

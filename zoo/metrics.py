@@ -32,7 +32,8 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         labels: `int[R]`, the true classes.
 
     Returns:
-        T, between 1/20 and 20.
+        T, between 1/20 and 20; 1 where every answer is right: there is no least then, and a few
+        right answers would make a model sure to the last digit.
 
     Example:
         >>> sure = np.array([[4.0, 0.0], [4.0, 0.0], [4.0, 0.0], [4.0, 0.0]])
@@ -40,6 +41,8 @@ def temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         3.641
     """
     logits = logits.astype("float64")
+    if (logits.argmax(axis=1) == labels).all():
+        return 1.0
     found = logits[np.arange(len(labels)), labels].mean()
     low, high = 1 / 20, 20.0
     for _ in range(60):

@@ -69,6 +69,9 @@ class Mix:
 def fit_mix(logits: np.ndarray, labels: np.ndarray) -> Mix:
     """The mix of the least log-loss, its temperature between 1/20 and 20.
 
+    A mix that is right on every row has no least: the lower its temperature, the less. Then, as
+    with `zoo.metrics.temperature`, none below 1 is taken.
+
     Solved in a_m = w_m / T, in which it is convex, by sequential least squares (Kraft 1988, "A
     software package for sequential quadratic programming"; `scipy.optimize`), from the best member.
 
@@ -106,21 +109,28 @@ def fit_mix(logits: np.ndarray, labels: np.ndarray) -> Mix:
         return -mixed[rows, labels].mean(), expected - found
 
     best = np.eye(len(members))[found.argmax()]
-    solution = optimize.minimize(
-        loss,
-        best,
-        jac=True,
-        method="SLSQP",
-        bounds=[(0.0, 1 / _LEAST_TEMPERATURE)] * len(members),
-        constraints=optimize.LinearConstraint(
-            np.ones((1, len(members))), 1 / _MOST_TEMPERATURE, 1 / _LEAST_TEMPERATURE
-        ),
-        options={"ftol": 1e-12, "maxiter": 500},
-    )
-    coefficients = np.where(solution.x > _SPECK * solution.x.sum(), solution.x, 0.0)
-    # Whatever ails a solver, this holds.
-    coefficients = min(coefficients, best, key=lambda tried: loss(tried)[0])
+
+    def solve(least_temperature: float) -> np.ndarray:
+        solution = optimize.minimize(
+            loss,
+            best,
+            jac=True,
+            method="SLSQP",
+            bounds=[(0.0, 1 / least_temperature)] * len(members),
+            constraints=optimize.LinearConstraint(
+                np.ones((1, len(members))), 1 / _MOST_TEMPERATURE, 1 / least_temperature
+            ),
+            options={"ftol": 1e-12, "maxiter": 500},
+        )
+        coefficients = np.where(solution.x > _SPECK * solution.x.sum(), solution.x, 0.0)
+        # Whatever ails a solver, this holds.
+        return min(coefficients, best, key=lambda tried: loss(tried)[0])
+
+    coefficients = solve(_LEAST_TEMPERATURE)
     total = coefficients.sum()
+    if total > 1 and (_pooled(coefficients, members).argmax(axis=1) == labels).all():
+        coefficients = solve(1.0)
+        total = coefficients.sum()
     return Mix(tuple((coefficients / total).tolist()), float(1 / total))
 
 

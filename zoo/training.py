@@ -150,16 +150,30 @@ def evaluate(
         UsageError: if the task has no such split.
         RunError: if the data are not prepared, or are not those of the run.
     """
-    settings = _text_settings(trained.config, trained.task)
-    # A vocabulary that began with another run's is not to be learnt from the data.
-    given = trained.encoder.vocabulary if trained.config.warm_start and trained.encoder else None
-    data = pipeline.encode(trained.task, resolve(data_dir), settings, given or None)
+    data = encode_again(trained, data_dir)
     if split not in data.splits:
         raise unknown_name("split", split, data.splits)
-    if trained.encoder and trained.encoder.vocabulary != data.vocabulary:
-        raise RunError(f"the data of {trained.task.name} have changed since the run")
     figures, _ = evaluate_split(logits_function(trained.model), data.splits[split], split)
     return figures | {"parameters": trained.model.count_params(), "versions": versions()}
+
+
+def encode_again(
+    trained: Trained, data_dir: str | os.PathLike[str] | None = None
+) -> pipeline.EncodedTask:
+    """A finished run's task with the run's own ids.
+
+    Raises:
+        RunError: if the data are not prepared, or are not those of the run.
+    """
+    task, encoder = trained.task, trained.encoder
+    settings = encoder.settings if encoder else None
+    data = pipeline.encode(task, resolve(data_dir), settings)
+    if encoder is None or encoder.vocabulary == data.vocabulary:
+        return data
+    # One that began with another run's holds words that no data tell of, besides all of theirs.
+    if not trained.config.warm_start or not set(data.vocabulary) <= set(encoder.vocabulary):
+        raise RunError(f"the data of {task.name} have changed since the run")
+    return pipeline.encode(task, resolve(data_dir), settings, encoder.vocabulary)
 
 
 def _load_known(config: Config) -> Trained:

@@ -145,6 +145,14 @@ def test_a_backend_that_is_none_is_one_line(end):
     assert (code, out, err) == (2, "", f"program.py: unknown KERAS_BACKEND 'tensorfow': {hint}\n")
 
 
+def test_a_backend_that_is_not_installed_is_one_line(end, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
+    path = os.pathsep.join(map(str, (tmp_path, ROOT, ROOT / "trainers")))
+    code, out, err = end(KERAS_BACKEND="torch", PYTHONPATH=path)
+    message = "program.py: KERAS_BACKEND=torch cannot work: torch is not installed here\n"
+    assert (code, out, err) == (2, "", message)
+
+
 def test_a_signal_that_an_import_swallows_is_heeded(end):
     code, out, err = end("--act=swallow")
     assert (code, out, err) == (143, "", "")

@@ -152,11 +152,19 @@ def test_a_wrong_flag_is_one_line(flag, words, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_recipe_with_an_unknown_flag_is_named(tmp_path):
-    (tmp_path / "movie_reviews-imdb-bag.flags").write_text("--epoch=3\n")
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        (b"--epoch=3\n", "Unknown command line flag 'epoch'. Did you mean: epochs"),
+        (b"# \xe9\n", "can't decode byte 0xe9"),
+    ],
+)
+def test_a_recipe_that_cannot_be_read_is_named(tmp_path, recipe, words):
+    (tmp_path / "movie_reviews-imdb-bag.flags").write_bytes(recipe)
     code, out, err = end(f"--recipes={tmp_path}", f"--workdir={tmp_path / 'runs'}")
-    assert (code, out) == (2, "")
-    assert "imdb-bag.flags: Unknown command line flag 'epoch'. Did you mean: epochs" in err
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "imdb-bag.flags: " in err
+    assert words in err
 
 
 def test_without_a_run_there_is_no_table(tmp_path):

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.training.runs import SMALL, assert_same_run, without_times
+from tests.fixtures import write_records
+from tests.training.runs import SMALL, TASK, assert_same_run, without_times
 from zoo.config import Config
 from zoo.errors import RunError, UsageError
+from zoo.tasks import get_task
 from zoo.training import evaluate, load_trained, train_and_evaluate
 from zoo.workdir import Workdir
 
@@ -43,6 +45,12 @@ def test_its_figures_are_found_again_without_the_first_run(warm, data_dir, monke
     workdir, figures = warm
     again = evaluate(load_trained(workdir), "validation", data_dir)
     assert without_times(again) == without_times(figures["validation"])
+
+
+def test_other_data_than_its_own_are_refused(warm, tmp_path):
+    write_records(get_task(TASK), tmp_path, rows=11)
+    with pytest.raises(RunError, match="the data of movie_reviews/imdb have changed since"):
+        evaluate(load_trained(warm[0]), "validation", tmp_path)
 
 
 def test_it_is_repeatable_and_its_seed_is_its_own(few_words, data_dir, tmp_path):
