@@ -117,7 +117,7 @@ def _cache_dir(
     data_dir: Path,
     builder: Any,
     settings: TextSettings | None,
-    vocabulary: tuple[str, ...] | None,
+    vocabulary: tuple[str, ...] | None = None,
 ) -> Path:
     """The folder of a task's ids."""
     # Records prepared again with other examples must not meet the ids of the old ones. Their bytes
