@@ -63,9 +63,12 @@ def test_what_is_for_words_is_refused_for_features(monkeypatch, values):
 def test_what_a_model_without_an_embedding_cannot_take_is_refused(model):
     with pytest.raises(UsageError, match=f"--model={model} cannot work: japanese_vowels has"):
         Config(task="japanese_vowels", model=model)
-    flags = {"word_vectors": "ppmi", "embedding_step_rate": 0.5, "warm_start": "runs/a"}
-    for name, value in flags.items():
-        message = f"--{name}={value} cannot work: {model} has no embedding"
+    for name, value, why in (
+        ("word_vectors", "ppmi", "has no embedding"),
+        ("embedding_step_rate", 0.5, "has no embedding"),
+        ("warm_start", "runs/a", "counts the words of one task"),
+    ):
+        message = f"--{name}={value} cannot work: {model} {why}; leave it out"
         with pytest.raises(UsageError, match=message):
             Config(model=model, **{name: value})
 
