@@ -259,6 +259,49 @@ def test_single_numbers_of_a_size_can_be_changed(kind):
 
 
 @pytest.mark.parametrize(
+    ("family", "size", "layer", "attributes"),
+    [
+        ("lstm", "layer_norm=yes,peephole=yes", "lstm_0", {"layer_norm": True, "peephole": True}),
+        ("lstm", "projection_units=13", "lstm_0", {"units": 64, "projection_units": 13}),
+        ("bilstm", "layer_norm=yes", "bilstm_0", {"layer_norm": True}),
+        ("lstm_attention", "projection_units=14", "bilstm_0", {"projection_units": 14}),
+        ("transformer", "position=rotary", "block_0", {"position": "rotary", "norm": "pre"}),
+        ("transformer", "position=alibi,norm=post", "block_0", {"position": "alibi"}),
+        ("transformer", "position=relative", "block_0", {"position": "relative"}),
+        ("transformer", "feedforward=swiglu", "block_0", {"gated": True, "position": None}),
+    ],
+)
+def test_what_a_size_may_choose_reaches_the_layer(family, size, layer, attributes):
+    model = make_model(family, "tokens", size=f"small,{size}", dropout_rate=0.0)
+    found = model.get_layer(layer)
+    found = getattr(found, "forward_layer", found)
+    assert {name: getattr(found, name) for name in attributes} == attributes
+    names = {one.name for one in model.layers}
+    if family == "transformer":
+        assert ("positions" in names) == ("position" not in size)
+        assert ("norm" in names) == ("norm=post" not in size)
+    batch = make_batch("tokens")
+    expected = predict(model, batch)
+    np.testing.assert_allclose(predict(model, append_padding(batch, 13)), expected, atol=1e-5)
+    optimizer, labels = keras.optimizers.Adam(1e-4), np.arange(ROWS) % CLASSES
+    losses = [train_step(model, batch, labels, optimizer) for _ in range(3)]
+    assert losses[2] < losses[0]
+
+
+@pytest.mark.parametrize("family", ["lstm", "bilstm", "lstm_attention"])
+def test_recurrent_weights_are_dropped_in_training_alone(family):
+    arguments = {"dropout_rate": 0.0, "size": "small,embedding_dim=20"}
+    model = make_model(family, "tokens", recurrent_dropout_rate=0.5, **arguments)
+    whole = make_model(family, "tokens", **arguments)
+    for ours, theirs in zip(whole.trainable_variables, model.trainable_variables, strict=True):
+        ours.assign(theirs)
+    batch = make_batch("tokens")
+    np.testing.assert_allclose(predict(model, batch), predict(whole, batch), atol=1e-6)
+    dropped = keras.ops.convert_to_numpy(model(batch, training=True))
+    assert abs(dropped - predict(whole, batch)).max() > 1e-4
+
+
+@pytest.mark.parametrize(
     ("family", "arguments", "message"),
     [
         ("bilstm", {"size": "huge"}, "size 'huge' is unknown: it is one of small, base"),
@@ -269,6 +312,8 @@ def test_single_numbers_of_a_size_can_be_changed(kind):
         ("bilstm", {"size": "small,units"}, "units must be a whole number above 0, not ''"),
         ("bilstm", {"size": "small,units=8,units=9"}, "units is given twice"),
         ("bilstm", {"size": None}, "size 'None' is unknown"),
+        ("transformer", {"size": "small,norm=last"}, "norm must be one of pre, post, not 'last'"),
+        ("lstm", {"size": "small,peephole=yes,peephole=no"}, "peephole is given twice"),
         ("transformer", {"size": "small,num_heads=7"}, "200 cannot be shared by num_heads=7"),
         ("lstm_attention", {"size": "small,units=31,num_heads=4"}, "62 cannot be shared"),
     ],
@@ -283,9 +328,12 @@ def test_other_bad_arguments_are_refused_by_name(family):
         with pytest.raises(ValueError, match=f"num_classes must be .* at least 2, not {number!r}"):
             MODELS[family](TokenInputs(IDS), number)
     for rate in (1.5, -0.1, "0.1", None):
-        for name in ("dropout_rate", "word_dropout_rate"):
+        for name in ("dropout_rate", "word_dropout_rate", "recurrent_dropout_rate"):
             with pytest.raises(ValueError, match=f"`{name}` must be between 0 and 1, not {rate!r}"):
                 MODELS[family](TokenInputs(IDS), CLASSES, **{name: rate})
+    if family not in ("lstm", "bilstm", "lstm_attention"):
+        with pytest.raises(ValueError, match="this model has no recurrent weights; use 0"):
+            MODELS[family](TokenInputs(IDS), CLASSES, recurrent_dropout_rate=0.1)
     if family in EMBEDDING:
         with pytest.raises(ValueError, match="features have no words"):
             MODELS[family](FeatureInputs(FEATURES), CLASSES, word_dropout_rate=0.1)

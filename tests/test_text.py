@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from zoo.errors import UsageError
 from zoo.text import (
+    UNITS,
     Normaliser,
     TextEncoder,
     TextSettings,
@@ -22,7 +23,7 @@ from zoo.text import (
 )
 
 NORMALISER = Normaliser()
-ENCODERS = {unit: TextEncoder((), TextSettings(unit)) for unit in ("word", "character", "byte")}
+ENCODERS = {unit: TextEncoder((), TextSettings(unit)) for unit in UNITS}
 SPLITTERS = {
     unit: tf.function(encoder.split, [tf.TensorSpec([None], tf.string)])
     for unit, encoder in ENCODERS.items()
@@ -148,6 +149,9 @@ def test_words(text, words):
 
 def test_characters_and_bytes():
     assert tokens("Aé 映", "character") == ["a", "e", "␣", "映"]
+    assert tokens("Aé 映", "bigram") == ["ae", "e␣", "␣映", "映"]
+    rows = split(tf.constant(["", "ab", "", "c"]), "bigram").to_list()
+    assert rows == [[], [b"ab", b"b"], [], [b"c"]]
     found = split(tf.constant(["é"]), "byte").to_list()[0]
     assert found == [b"\xc3", b"\xa9"]
 
@@ -167,7 +171,9 @@ def test_any_bytes_become_what_the_rules_say(data):
     clean = re.sub(" +", " ", reference_normalise(data))
     assert normalised(data) == clean
     assert tokens(data) == reference_words(clean)
-    assert tokens(data, "character") == list(clean.replace(" ", "␣"))
+    written = clean.replace(" ", "␣")
+    assert tokens(data, "character") == list(written)
+    assert tokens(data, "bigram") == [written[i : i + 2] for i in range(len(written))]
     assert b"".join(SPLITTERS["byte"](tf.constant([data])).to_list()[0]).decode() == clean
 
 
@@ -256,7 +262,7 @@ def test_bytes_have_no_unknown_and_no_vocabulary():
     assert encoder.words([2, 2 + 0x41]) == ["<00>", "<41>"]
 
 
-@pytest.mark.parametrize("unit", ["word", "character", "byte"])
+@pytest.mark.parametrize("unit", UNITS)
 def test_nothing_at_all(unit):
     encoder = TextEncoder(() if unit == "byte" else ("a",), TextSettings(unit))
     none = tf.zeros([0], tf.string)
@@ -276,7 +282,7 @@ def test_a_million_characters():
 ODD = ["Good film!", "", "\x00", b"\xff\xfe bad", "👍🏽 映画 Café", "it’s <br /> a 'x'"]
 
 
-@pytest.mark.parametrize("unit", ["word", "character", "byte"])
+@pytest.mark.parametrize("unit", UNITS)
 def test_eager_graph_and_saved_model_agree(unit, tmp_path):
     vocabulary = () if unit == "byte" else ("good", "film", "it's", "cafe", "g", "映", "é")
     encoder = TextEncoder(vocabulary, TextSettings(unit, max_length=9))

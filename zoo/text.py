@@ -6,7 +6,7 @@ A text passes four steps, each of them stock TensorFlow ops:
    case, full width to plain, ligatures to letters, accented letters to their base letter, combining
    accents dropped, curly quotes to straight ones); HTML line breaks become spaces; white space is
    collapsed.
-2. `split`: into words, characters or bytes.
+2. `split`: into words, characters, pairs of characters or bytes.
 3. truncation that keeps the head and the tail.
 4. a look-up in a vocabulary learnt from the training split; what is not in it is unknown.
 
@@ -32,8 +32,8 @@ PAD_ID = 0
 UNKNOWN_ID = 1
 FIRST_WORD_ID = 2
 
-UNITS = ("word", "character", "byte")
-Unit = Literal["word", "character", "byte"]
+UNITS = ("word", "character", "bigram", "byte")
+Unit = Literal["word", "character", "bigram", "byte"]
 
 # Part of every cache's fingerprint: count it up whenever the same text would give other tokens.
 RULES_VERSION = 1
@@ -53,7 +53,7 @@ class TextSettings:
     """How texts become ids.
 
     Args:
-        unit: what a token is: `"word"`, `"character"` or `"byte"`.
+        unit: what a token is: `"word"`, `"character"`, `"bigram"` (of characters) or `"byte"`.
         vocabulary_size: ids at most, padding and the unknown id included; not used for bytes.
         max_length: tokens kept of a text.
 
@@ -142,7 +142,9 @@ def split(texts: tf.Tensor, unit: Unit) -> tf.RaggedTensor:
 
     Words are runs of letters, digits and marks with the apostrophes inside them; every other
     character is a token of its own, and so is each Han, Hiragana and Katakana character. A space
-    that is a character of its own is written `␣`: no token holds white space.
+    that is a character of its own is written `␣`: no token holds white space. Bigrams are each
+    character with the one behind it, as many as there are characters, so that the last one stands
+    alone; most words of Chinese are two characters.
 
     Args:
         texts: `string[B]`, normalised.
@@ -154,17 +156,30 @@ def split(texts: tf.Tensor, unit: Unit) -> tf.RaggedTensor:
     Example:
         >>> split(tf.constant(["don't stop!"]), "word").to_list()
         [[b"don't", b'stop', b'!']]
+        >>> split(tf.constant(["oh!"]), "bigram").to_list()
+        [[b'oh', b'h!', b'!']]
     """
     if unit == "byte":
         return tf.strings.bytes_split(texts)
-    if unit == "character":
-        return tf.strings.unicode_split(tf.strings.regex_replace(texts, " ", "␣"), "UTF-8")
+    if unit in ("character", "bigram"):
+        texts = tf.strings.regex_replace(texts, " ", "␣")
+        characters = tf.strings.unicode_split(texts, "UTF-8")
+        return _bigrams(characters) if unit == "bigram" else characters
     inner = rf"([{_WORD_CHARACTER}])'([{_WORD_CHARACTER}])"
     for _ in range(2):  # matches cannot overlap, and the letter between two apostrophes would
         texts = tf.strings.regex_replace(texts, inner, "\\1\x01\\2")
     apart = rf"([{_UNSPACED}]|[^{_WORD_CHARACTER}\x01\s])"
     texts = tf.strings.regex_replace(texts, apart, r" \1 ")
     return tf.strings.split(tf.strings.regex_replace(texts, "\x01", "'"))
+
+
+def _bigrams(characters: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Each character with the one behind it in its row, `string[B, (T)]` as they are."""
+    places = tf.ragged.range(characters.row_lengths()).flat_values
+    lengths = tf.repeat(characters.row_lengths(), characters.row_lengths())
+    behind = tf.roll(characters.flat_values, -1, axis=0)
+    behind = tf.where(places + 1 < lengths, behind, "")
+    return characters.with_flat_values(characters.flat_values + behind)
 
 
 def learn_vocabulary(counts: Mapping[str, int], size: int) -> tuple[str, ...]:

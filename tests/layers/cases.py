@@ -134,6 +134,8 @@ CASES = {
     ),
     "post-norm": _block(),
     "pre-norm": _block(norm="pre", activation="gelu", dropout=0.1, seed=1),
+    "gated-block": _block(norm="pre", activation="silu", gated=True, position="alibi"),
+    "relative-block": _block(position="relative"),
     "sinusoidal": Case(lambda **kw: SinusoidalPositions(**kw)),
     "sinusoidal-short": Case(lambda **kw: SinusoidalPositions(max_wavelength=100.0, **kw)),
     "learned": Case(lambda **kw: LearnedPositions(29, **kw)),

@@ -281,9 +281,10 @@ def numpy_norm(x, scale, offset, epsilon):
     return (x - mean) / np.sqrt(variance + epsilon) * scale + offset
 
 
+@pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("norm", ["post", "pre"])
-def test_transformer_block(norm, assert_near):
-    block = TransformerBlock(H, K, F, norm=norm, activation="tanh")
+def test_transformer_block(norm, gated, assert_near):
+    block = TransformerBlock(H, K, F, norm=norm, activation="tanh", gated=gated)
     block.build((B, T, D))
     block.set_weights([random(*w.shape, seed=n) for n, w in enumerate(block.weights)])
     named = {
@@ -311,6 +312,8 @@ def test_transformer_block(norm, assert_near):
 
     def network(y):
         hidden = np.tanh(y @ named["inner/kernel"] + named["inner/bias"])
+        if gated:
+            hidden *= y @ named["gate/kernel"] + named["gate/bias"]
         return hidden @ named["outer/kernel"] + named["outer/bias"]
 
     if norm == "post":

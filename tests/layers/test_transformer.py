@@ -109,6 +109,8 @@ def test_its_parts_are_ours_and_under_its_policy():
         ({"norm": "last"}, "`norm` must be one of 'post', 'pre', not 'last'"),
         ({"activation": "relyou"}, "relyou"),
         ({"epsilon": -1.0}, "`epsilon` must be above 0, not -1.0"),
+        ({"position": "far"}, "`position` must be one of 'rotary', 'alibi', 'relative', not 'far'"),
+        ({"position": "rotary", "key_dim": 3}, "position='rotary' needs an even key_dim, not 3"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

@@ -7,6 +7,7 @@ import keras
 
 from zoo.layers.arguments import check_above, check_choice, check_positive, check_rate
 from zoo.layers.attention import MultiHeadAttention
+from zoo.layers.attention_options import POSITIONS
 
 NORMS = ("post", "pre")
 
@@ -18,9 +19,11 @@ class TransformerBlock(keras.layers.Layer):
         post   x = norm(x + attention(x));          x = norm(x + network(x))
         pre    x = x + attention(norm(x));          x = x + network(norm(x))
         network(x) = W_2 activation(W_1 x + b_1) + b_2
+        gated  network(x) = W_2 (activation(W_1 x + b_1) * (W_3 x + b_3)) + b_2
 
     Sources: `"post"`, Vaswani et al. 2017; `"pre"`, which trains without warm-up and wants one
-    more norm after the last block, Xiong et al. 2020.
+    more norm after the last block, Xiong et al. 2020; the gated network, which with `"silu"` is
+    called SwiGLU, Shazeer 2020.
 
     Args:
         num_heads: H.
@@ -31,6 +34,9 @@ class TransformerBlock(keras.layers.Layer):
         norm: `"post"` or `"pre"`.
         epsilon: of the norms.
         seed: of the dropout.
+        position: how the attention tells places apart, as `MultiHeadAttention`'s: `"rotary"`,
+            `"alibi"`, `"relative"`, or `None` where the inputs tell.
+        gated: whether the network has a gate, and so a third matrix.
 
     Call arguments:
         inputs: `float[B, T, D]`.
@@ -44,7 +50,7 @@ class TransformerBlock(keras.layers.Layer):
 
     Raises:
         ValueError: if a size or `epsilon` is not positive, `dropout` lies outside [0, 1], or for
-            another norm.
+            another norm or position.
 
     Example:
         >>> block = TransformerBlock(num_heads=2, key_dim=3, feedforward_dim=11)
@@ -62,6 +68,8 @@ class TransformerBlock(keras.layers.Layer):
         norm: str = "post",
         epsilon: float = 1e-6,
         seed: int | None = None,
+        position: str | None = None,
+        gated: bool = False,
         **kwargs: Any,
     ) -> None:
         check_positive("num_heads", num_heads)
@@ -70,6 +78,10 @@ class TransformerBlock(keras.layers.Layer):
         check_rate("dropout", dropout)
         check_choice("norm", norm, NORMS)
         check_above("epsilon", epsilon, 0)
+        if position is not None:
+            check_choice("position", position, POSITIONS)
+        if position == "rotary" and key_dim % 2:
+            raise ValueError(f"position='rotary' needs an even key_dim, not {key_dim}")
         super().__init__(**kwargs)
         self.supports_masking = True
         self.num_heads = num_heads
@@ -80,6 +92,8 @@ class TransformerBlock(keras.layers.Layer):
         self.norm = norm
         self.epsilon = epsilon
         self.seed = seed
+        self.position = position
+        self.gated = gated
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes the parts for inputs of D features."""
@@ -89,6 +103,7 @@ class TransformerBlock(keras.layers.Layer):
             self.key_dim,
             dropout=self.dropout,
             seed=self.seed,
+            position=self.position,
             dtype=policy,
             name="attention",
         )
@@ -97,6 +112,9 @@ class TransformerBlock(keras.layers.Layer):
             self.feedforward_dim, activation=self.activation, dtype=policy, name="inner"
         )
         self.inner.build(shape)
+        if self.gated:
+            self.gate = keras.layers.Dense(self.feedforward_dim, dtype=policy, name="gate")
+            self.gate.build(shape)
         self.outer = keras.layers.Dense(shape[-1], dtype=policy, name="outer")
         self.outer.build((*shape[:-1], self.feedforward_dim))
         self.attention_norm = self._make_norm("attention_norm", shape)
@@ -139,7 +157,10 @@ class TransformerBlock(keras.layers.Layer):
             return self.attention_dropout(attended, training=training)  # [B, T, D]
 
         def transform(x: Any) -> Any:
-            return self.network_dropout(self.outer(self.inner(x)), training=training)  # [B, T, D]
+            hidden = self.inner(x)  # [B, T, F]
+            if self.gated:
+                hidden = hidden * self.gate(x)  # [B, T, F]
+            return self.network_dropout(self.outer(hidden), training=training)  # [B, T, D]
 
         if self.norm == "post":
             x = self.attention_norm(inputs + attend(inputs))
@@ -166,5 +187,7 @@ class TransformerBlock(keras.layers.Layer):
             "norm": self.norm,
             "epsilon": self.epsilon,
             "seed": self.seed,
+            "position": self.position,
+            "gated": self.gated,
         }
         return {**super().get_config(), **own}

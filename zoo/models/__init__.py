@@ -1,16 +1,19 @@
 """Interchangeable classifiers: one name, one `build`, the same arguments and the same result.
 
-    MODELS[name](inputs, num_classes, size=…, dropout_rate=…, word_dropout_rate=…)
+    MODELS[name](inputs, num_classes, size=…, dropout_rate=…, word_dropout_rate=…,
+                 recurrent_dropout_rate=…)
 
 Args of every `build`:
     inputs: `TokenInputs` or `FeatureInputs`; the families in `WITHOUT_EMBEDDING` take the former.
     num_classes: C, at least 2.
-    size: `"small"` or `"base"`, single numbers changed if need be: `"small,units=48"`; the numbers
-        of a family stand in its `SIZES`.
+    size: `"small"` or `"base"`, single numbers and choices changed if need be:
+        `"small,units=48,layer_norm=yes"`; those of a family stand in its `SIZES` and `CHOICES`.
     dropout_rate: share of the pooled values and, where there is attention, of its weights that is
         dropped in training; half as many of the embedding's channels are dropped, each for a
         whole sequence.
     word_dropout_rate: share of the words that training makes unknown; 0 for features.
+    recurrent_dropout_rate: share of the recurrent weights dropped in training, the same ones at
+        every step of a batch (Merity et al. 2017); 0 for families without them.
 
 Returns of every `build`:
     A functional `keras.Model` from `{"ids": int32[B, T]}`, or from `{"features": float32[B, T, D],
@@ -19,8 +22,8 @@ Returns of every `build`:
 
 Raises of every `build`:
     ValueError: naming the argument, for a size that the family lacks, heads that cannot share a
-        width, fewer than two classes, a rate outside [0, 1], word dropout on features, or features
-        for a family that takes none.
+        width, fewer than two classes, a rate outside [0, 1], word dropout on features, recurrent
+        dropout where nothing recurs, or features for a family that takes none.
 
 Example:
     >>> model = MODELS["bilstm"](TokenInputs(num_ids=50), num_classes=2, size="small")

@@ -18,8 +18,10 @@ def build(
     size: str = "small",
     dropout_rate: float = 0.3,
     word_dropout_rate: float = 0.0,
+    recurrent_dropout_rate: float = 0.0,
 ) -> keras.Model:
     """Mean of the embeddings, then one linear layer; see `zoo.models` for the arguments."""
+    parts.refuse_recurrent_dropout(recurrent_dropout_rate)
     numbers = parts.resolve_size(size, SIZES)
     tensors, x = parts.embed(
         inputs,

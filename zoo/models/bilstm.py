@@ -1,16 +1,17 @@
 """LSTM layers in both reading orders, pooled over time.
 
 Source: Graves & Schmidhuber 2005, "Framewise phoneme classification with bidirectional LSTM".
+A size may choose what `zoo.models.lstm` tells of.
 """
 
 import keras
 
-from zoo.layers import LSTM
 from zoo.models import parts
+from zoo.models.lstm import CHOICES, make_lstm
 
 SIZES = {
-    "small": {"embedding_dim": 200, "units": 64, "num_layers": 1},
-    "base": {"embedding_dim": 256, "units": 64, "num_layers": 1},
+    "small": {"embedding_dim": 200, "units": 64, "num_layers": 1, "projection_units": 0},
+    "base": {"embedding_dim": 256, "units": 64, "num_layers": 1, "projection_units": 0},
 }
 
 
@@ -21,17 +22,18 @@ def build(
     size: str = "small",
     dropout_rate: float = 0.3,
     word_dropout_rate: float = 0.0,
+    recurrent_dropout_rate: float = 0.0,
 ) -> keras.Model:
     """Bidirectional LSTM layers, then mean and max over time; see `zoo.models`."""
-    numbers = parts.resolve_size(size, SIZES)
+    chosen = parts.resolve_size(size, SIZES, CHOICES)
     tensors, x = parts.embed(
         inputs,
-        numbers["embedding_dim"],
+        chosen["embedding_dim"],
         dropout_rate=dropout_rate,
         word_dropout_rate=word_dropout_rate,
     )
-    for layer in range(numbers["num_layers"]):
+    for layer in range(chosen["num_layers"]):
         x = keras.layers.Bidirectional(
-            LSTM(numbers["units"], return_sequences=True), name=f"bilstm_{layer}"
+            make_lstm(chosen, recurrent_dropout_rate), name=f"bilstm_{layer}"
         )(x)
     return parts.classify(tensors, x, num_classes, dropout_rate=dropout_rate, name="bilstm")

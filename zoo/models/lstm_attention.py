@@ -6,12 +6,13 @@ self-attention over a BiLSTM's states for classification: Lin et al. 2017.
 
 import keras
 
-from zoo.layers import LSTM, MultiHeadAttention
-from zoo.models import parts
+from zoo.layers import MultiHeadAttention
+from zoo.models import bilstm, parts
+from zoo.models.lstm import CHOICES, make_lstm
 
 SIZES = {
-    "small": {"embedding_dim": 200, "units": 64, "num_layers": 1, "num_heads": 4},
-    "base": {"embedding_dim": 256, "units": 64, "num_layers": 1, "num_heads": 8},
+    size: {**numbers, "num_heads": heads}
+    for (size, numbers), heads in zip(bilstm.SIZES.items(), (4, 8), strict=True)
 }
 
 
@@ -22,23 +23,24 @@ def build(
     size: str = "small",
     dropout_rate: float = 0.3,
     word_dropout_rate: float = 0.0,
+    recurrent_dropout_rate: float = 0.0,
 ) -> keras.Model:
     """BiLSTM, attention over its states, then mean and max over time; see `zoo.models`."""
-    numbers = parts.resolve_size(size, SIZES)
-    width = 2 * numbers["units"]
-    key_dim = parts.head_size(width, numbers["num_heads"])
+    chosen = parts.resolve_size(size, SIZES, CHOICES)
+    width = 2 * (chosen["projection_units"] or chosen["units"])
+    key_dim = parts.head_size(width, chosen["num_heads"])
     tensors, x = parts.embed(
         inputs,
-        numbers["embedding_dim"],
+        chosen["embedding_dim"],
         dropout_rate=dropout_rate,
         word_dropout_rate=word_dropout_rate,
     )
-    for layer in range(numbers["num_layers"]):
+    for layer in range(chosen["num_layers"]):
         x = keras.layers.Bidirectional(
-            LSTM(numbers["units"], return_sequences=True), name=f"bilstm_{layer}"
+            make_lstm(chosen, recurrent_dropout_rate), name=f"bilstm_{layer}"
         )(x)
     attended = MultiHeadAttention(
-        numbers["num_heads"], key_dim, dropout=dropout_rate, name="attention"
+        chosen["num_heads"], key_dim, dropout=dropout_rate, name="attention"
     )(x, x)
     # A layer, not `+`: an operator would lose the mask.
     x = keras.layers.Add(name="residual")([x, attended])

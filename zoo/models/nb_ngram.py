@@ -23,12 +23,14 @@ def build(
     size: str = "small",
     dropout_rate: float = 0.3,
     word_dropout_rate: float = 0.0,
+    recurrent_dropout_rate: float = 0.0,
 ) -> keras.Model:
     """One weight an n-gram and class, on ratios counted beforehand; see `zoo.models`.
 
     `dropout_rate` is the share of the n-grams dropped. There are no features to count:
     `FeatureInputs` are a `ValueError`.
     """
+    parts.refuse_recurrent_dropout(recurrent_dropout_rate)
     numbers = parts.resolve_size(size, SIZES)
     num_classes = parts.at_least("num_classes", num_classes, 2)
     check_rate("dropout_rate", dropout_rate)

@@ -70,43 +70,55 @@ class FeatureInputs:
 
 Inputs = TokenInputs | FeatureInputs
 Sizes = Mapping[str, Mapping[str, int]]
+Choices = Mapping[str, tuple[str, ...]]
 
 
-def resolve_size(size: str, sizes: Sizes) -> dict[str, int]:
-    """The numbers that a size stands for, single ones changed if so asked.
+def resolve_size(size: str, sizes: Sizes, choices: Choices | None = None) -> dict[str, Any]:
+    """The numbers and choices that a size stands for, single ones changed if so asked.
 
     Args:
-        size: a name in `sizes`, then any number of `,number=value`.
-        sizes: the family's named sizes.
+        size: a name in `sizes`, then any number of `,number=value` and `,choice=word`.
+        sizes: the family's named sizes; a number that is 0 there is left out unless given.
+        choices: the words that each choice of the family is between, the usual one first.
 
     Returns:
-        The numbers by name.
+        The numbers, `int`, and the choices, `str`, by name.
 
     Raises:
-        ValueError: if the size or one of the numbers is not the family's, is given twice, or is
-            not positive.
+        ValueError: if the size, a number or a word is not the family's, one is given twice, or a
+            number is not positive.
 
     Example:
-        >>> resolve_size("small,units=48", {"small": {"embedding_dim": 64, "units": 32}})
-        {'embedding_dim': 64, 'units': 48}
+        >>> sizes = {"small": {"embedding_dim": 64, "units": 32}}
+        >>> resolve_size("small,units=48,norm=post", sizes, {"norm": ("pre", "post")})
+        {'embedding_dim': 64, 'units': 48, 'norm': 'post'}
     """
     name, *changes = str(size).split(",")
     if name not in sizes:
         near = difflib.get_close_matches(name, sizes, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"size {name!r} is unknown: {hint}it is one of {', '.join(sizes)}")
-    chosen, given = dict(sizes[name]), set()
+    choices = choices or {}
+    chosen: dict[str, Any] = {**sizes[name], **{key: words[0] for key, words in choices.items()}}
+    given = set()
     for change in changes:
         key, _, value = change.partition("=")
         if key not in chosen:
             near = difflib.get_close_matches(key, chosen, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(chosen)}"
             raise ValueError(f"size {size!r}: this model has no number {key!r}: {hint}")
-        if not value.isdecimal() or int(value) < 1:
-            raise ValueError(f"size {size!r}: {key} must be a whole number above 0, not {value!r}")
         if key in given:
             raise ValueError(f"size {size!r}: {key} is given twice")
         given.add(key)
+        if key in choices:
+            if value not in choices[key]:
+                raise ValueError(
+                    f"size {size!r}: {key} must be one of {', '.join(choices[key])}, not {value!r}"
+                )
+            chosen[key] = value
+            continue
+        if not value.isdecimal() or int(value) < 1:
+            raise ValueError(f"size {size!r}: {key} must be a whole number above 0, not {value!r}")
         chosen[key] = int(value)
     return chosen
 
@@ -127,6 +139,19 @@ def head_size(width: int, num_heads: int) -> int:
             f"choose num_heads among {[n for n in range(1, 17) if width % n == 0]}"
         )
     return width // num_heads
+
+
+def refuse_recurrent_dropout(rate: float) -> None:
+    """For families in which no step's weights depend on the step before.
+
+    Raises:
+        ValueError: unless `rate` is 0.
+    """
+    check_rate("recurrent_dropout_rate", rate)
+    if rate:
+        raise ValueError(
+            f"recurrent_dropout_rate={rate}: this model has no recurrent weights; use 0"
+        )
 
 
 def embed(
