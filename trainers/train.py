@@ -25,6 +25,10 @@ _EXPORT_NAME = flags.DEFINE_string(
     "export_name", None, "the SavedModel's name; left out: made of task and model"
 )
 
+_SCORE_TEST = flags.DEFINE_boolean(
+    "score_test", True, "look at the test split at the end; not while choices are made"
+)
+
 
 def main(argv: list[str]) -> None:
     """Flags in, files out."""
@@ -40,7 +44,7 @@ def main(argv: list[str]) -> None:
 
         check_target(name, _EXPORT_DIR.value)  # now, not after all the training
 
-    train_and_evaluate(config, _WORKDIR.value, _DATA_DIR.value)
+    train_and_evaluate(config, _WORKDIR.value, _DATA_DIR.value, score_test=_SCORE_TEST.value)
     if _EXPORT_DIR.value is not None:
         print(f"exported to {export(load_trained(_WORKDIR.value), name, _EXPORT_DIR.value)}")
 

@@ -215,6 +215,19 @@ class Config:
         """
         return dataclasses.asdict(self)
 
+    def to_flags(self) -> list[str]:
+        """What tells `trainers/train.py` so: the fields that are not what they are by default.
+
+        Example:
+            >>> Config(task="tweets", batch_tokens=0, batch_size=32).to_flags()
+            ['--task=tweets', '--batch_tokens=0', '--batch_size=32']
+        """
+        return [
+            f"--{field.name}={getattr(self, field.name)}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Config":
         """The configuration that `to_json` gave; what it lacks has its default.

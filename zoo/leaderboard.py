@@ -12,10 +12,7 @@ same end. `zoo.leaderboard_table` makes its table and figures of the folders alo
 
 import contextlib
 import fcntl
-import shlex
 import shutil
-import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +23,7 @@ from zoo.config import Config
 from zoo.errors import RunError, UsageError, unknown_name
 from zoo.interrupts import Signals
 from zoo.models import MODELS, WITHOUT_EMBEDDING
+from zoo.processes import run_to_end
 from zoo.run import say
 from zoo.tasks import TASKS, get_task
 from zoo.workdir import Workdir
@@ -210,15 +208,10 @@ def _run_job(
             say(f"{label}: finished before, {_summary(done)}")
             return None
         command = [*train, *job.flags, f"--workdir={folder.path}"]
-        log.write(f"$ {shlex.join(command)}\n".encode())
-        log.flush()
-        start = log.tell()
-        code = _ended(command, log, signals)
+        failure = run_to_end(command, log, signals)
         signals.stop()
-        if code:
-            lines = _log(folder.path).read_bytes()[start:].decode("utf-8", "replace").split("\n")
-            last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-            return f"{_ending(code)}{last and f': {last[:500]}'} ({_log(folder.path)})"
+        if failure:
+            return f"{failure} ({_log(folder.path)})"
         if (done := folder.metrics()) is None:
             return f"it ended without figures ({_log(folder.path)})"
     except RunError as error:
@@ -233,29 +226,6 @@ def _run_job(
 def _drop_checkpoints(folder: Workdir) -> None:
     # What resuming needs is most of what the disk would hold.
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
-
-
-def _ended(command: Sequence[str], log: IO[bytes], signals: Signals) -> int:
-    # In a group of its own: the terminal's Ctrl-C would reach it besides ours, and the second
-    # signal of a run is the one that does not wait for its state to be saved.
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
-    ) as process:
-        passed_on = False
-        try:
-            while True:
-                if signals.caught is not None and not passed_on:
-                    process.send_signal(signals.caught)
-                    passed_on = True
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    return process.wait(_POLL_SECONDS)
-        except BaseException:
-            process.kill()
-            raise
-
-
-def _ending(code: int) -> str:
-    return f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"
 
 
 def _summary(figures: dict[str, Any]) -> str:

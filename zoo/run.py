@@ -283,7 +283,7 @@ class Run:
             "machine": machine(),
         }
 
-    def finish(self, data: pipeline.EncodedTask) -> dict[str, Any]:
+    def finish(self, data: pipeline.EncodedTask, score_test: bool = True) -> dict[str, Any]:
         """Scores the best epoch on validation and, for the first and last time, test."""
         model = self._folder.load_model()
         temperature = 1.0
@@ -293,7 +293,7 @@ class Run:
             divide_logits(model, temperature)
         logits_of = logits_function(model)
         figures: dict[str, Any] = {}
-        for name in ("validation", "test"):
+        for name in ("validation", "test") if score_test else ("validation",):
             if name in data.splits:
                 figures[name], logits = evaluate_split(logits_of, data.splits[name], name)
         # The last split scored: test where there is one.

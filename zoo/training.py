@@ -54,6 +54,8 @@ def train_and_evaluate(
     config: Config,
     workdir: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
+    *,
+    score_test: bool = True,
 ) -> dict[str, Any]:
     """Trains until the last epoch or the end of patience, keeps the best epoch, and scores it.
 
@@ -65,6 +67,7 @@ def train_and_evaluate(
         config: what to train, and how.
         workdir: the run's folder; made if it is missing.
         data_dir: where the prepared data are; `None` for TensorFlow Datasets' own folder.
+        score_test: whether to look at the test split at the end; not while choices are made.
 
     Returns:
         The contents of `metrics.json`.
@@ -103,7 +106,7 @@ def train_and_evaluate(
         run = Run(config, folder, data, signals, known)
         signals.stop()
         run.train()
-        figures = run.finish(data)
+        figures = run.finish(data, score_test)
         signals.stop()
         return figures
 

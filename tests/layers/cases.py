@@ -135,7 +135,7 @@ CASES = {
     "post-norm": _block(),
     "pre-norm": _block(norm="pre", activation="gelu", dropout=0.1, seed=1),
     "gated-block": _block(norm="pre", activation="silu", gated=True, position="alibi"),
-    "relative-block": _block(position="relative"),
+    "relative-block": _block(position="relative", dropout=0.1, attention_dropout=0.0, seed=1),
     "sinusoidal": Case(lambda **kw: SinusoidalPositions(**kw)),
     "sinusoidal-short": Case(lambda **kw: SinusoidalPositions(max_wavelength=100.0, **kw)),
     "learned": Case(lambda **kw: LearnedPositions(29, **kw)),

@@ -106,6 +106,7 @@ def test_its_parts_are_ours_and_under_its_policy():
         ({"key_dim": 1.5}, "`key_dim` must be a positive integer, not 1.5"),
         ({"feedforward_dim": 0}, "`feedforward_dim` must be a positive integer, not 0"),
         ({"dropout": 2}, "`dropout` must be between 0 and 1, not 2"),
+        ({"attention_dropout": -1}, "`attention_dropout` must be between 0 and 1, not -1"),
         ({"norm": "last"}, "`norm` must be one of 'post', 'pre', not 'last'"),
         ({"activation": "relyou"}, "relyou"),
         ({"epsilon": -1.0}, "`epsilon` must be above 0, not -1.0"),

@@ -8,7 +8,7 @@ Args of every `build`:
     num_classes: C, at least 2.
     size: `"small"` or `"base"`, single numbers and choices changed if need be:
         `"small,units=48,layer_norm=yes"`; those of a family stand in its `SIZES` and `CHOICES`.
-    dropout_rate: share of the pooled values and, where there is attention, of its weights that is
+    dropout_rate: share of the pooled values and, where there is attention, of what it gives that is
         dropped in training; half as many of the embedding's channels are dropped, each for a
         whole sequence.
     word_dropout_rate: share of the words that training makes unknown; 0 for features.
@@ -37,6 +37,7 @@ import keras
 
 from zoo.models import bag, bilstm, lstm, lstm_attention, min_lstm, nb_ngram, transformer
 from zoo.models.parts import FeatureInputs, Inputs, TokenInputs
+from zoo.models.search import Space
 
 MODELS: dict[str, Callable[..., keras.Model]] = {
     "bag": bag.build,
@@ -48,7 +49,25 @@ MODELS: dict[str, Callable[..., keras.Model]] = {
     "nb_ngram": nb_ngram.build,
 }
 SIZES = ("small", "base")
+# What `trainers/tune.py` tries of each.
+SEARCH: dict[str, Space] = {
+    "bag": bag.SEARCH,
+    "lstm": lstm.SEARCH,
+    "bilstm": bilstm.SEARCH,
+    "min_lstm": min_lstm.SEARCH,
+    "lstm_attention": lstm_attention.SEARCH,
+    "transformer": transformer.SEARCH,
+    "nb_ngram": nb_ngram.SEARCH,
+}
 # They count words: there is nothing to count in features, and no vector of a word.
 WITHOUT_EMBEDDING = frozenset({"nb_ngram"})
 
-__all__ = ["MODELS", "SIZES", "WITHOUT_EMBEDDING", "FeatureInputs", "Inputs", "TokenInputs"]
+__all__ = [
+    "MODELS",
+    "SEARCH",
+    "SIZES",
+    "WITHOUT_EMBEDDING",
+    "FeatureInputs",
+    "Inputs",
+    "TokenInputs",
+]

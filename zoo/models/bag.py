@@ -7,8 +7,10 @@ Classification", without its hidden layers.
 import keras
 
 from zoo.models import parts
+from zoo.models.search import COMMON, Choice, Space
 
 SIZES = {"small": {"embedding_dim": 200}, "base": {"embedding_dim": 256}}
+SEARCH: Space = {**COMMON, "size.embedding_dim": Choice((100, 200, 300))}
 
 
 def build(

@@ -6,13 +6,15 @@ A size may choose what `zoo.models.lstm` tells of.
 
 import keras
 
-from zoo.models import parts
+from zoo.models import lstm, parts
 from zoo.models.lstm import CHOICES, make_lstm
+from zoo.models.search import Space
 
 SIZES = {
     "small": {"embedding_dim": 200, "units": 64, "num_layers": 1, "projection_units": 0},
     "base": {"embedding_dim": 256, "units": 64, "num_layers": 1, "projection_units": 0},
 }
+SEARCH: Space = lstm.SEARCH
 
 
 def build(

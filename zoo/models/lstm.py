@@ -18,12 +18,19 @@ import keras
 from zoo.layers import LSTM
 from zoo.layers.arguments import check_rate
 from zoo.models import parts
+from zoo.models.search import COMMON, Choice, Range, Space
 
 SIZES = {
     "small": {"embedding_dim": 200, "units": 64, "num_layers": 1, "projection_units": 0},
     "base": {"embedding_dim": 256, "units": 96, "num_layers": 1, "projection_units": 0},
 }
 CHOICES = {"layer_norm": ("no", "yes"), "peephole": ("no", "yes")}
+SEARCH: Space = {
+    **COMMON,
+    "recurrent_dropout_rate": Range(0.0, 0.4),
+    "size.units": Choice((32, 64, 96, 128)),
+    "size.num_layers": Choice((1, 2)),
+}
 
 
 def make_lstm(chosen: dict[str, Any], dropout_rate: float, name: str | None = None) -> LSTM:

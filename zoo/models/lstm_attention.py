@@ -7,13 +7,15 @@ self-attention over a BiLSTM's states for classification: Lin et al. 2017.
 import keras
 
 from zoo.layers import MultiHeadAttention
-from zoo.models import bilstm, parts
+from zoo.models import bilstm, lstm, parts
 from zoo.models.lstm import CHOICES, make_lstm
+from zoo.models.search import Choice, Space
 
 SIZES = {
     size: {**numbers, "num_heads": heads}
     for (size, numbers), heads in zip(bilstm.SIZES.items(), (4, 8), strict=True)
 }
+SEARCH: Space = {**lstm.SEARCH, "size.num_heads": Choice((2, 4, 8))}
 
 
 def build(
@@ -39,9 +41,9 @@ def build(
         x = keras.layers.Bidirectional(
             make_lstm(chosen, recurrent_dropout_rate), name=f"bilstm_{layer}"
         )(x)
-    attended = MultiHeadAttention(
-        chosen["num_heads"], key_dim, dropout=dropout_rate, name="attention"
-    )(x, x)
+    attended = MultiHeadAttention(chosen["num_heads"], key_dim, name="attention")(x, x)
+    # Not the attention's weights: to drop them would need them in memory.
+    attended = keras.layers.Dropout(dropout_rate, name="attention_dropout")(attended)
     # A layer, not `+`: an operator would lose the mask.
     x = keras.layers.Add(name="residual")([x, attended])
     x = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")(x)

@@ -9,10 +9,16 @@ import keras
 
 from zoo.layers import MinLSTM
 from zoo.models import parts
+from zoo.models.search import COMMON, Choice, Space
 
 SIZES = {
     "small": {"embedding_dim": 200, "units": 64, "num_layers": 2},
     "base": {"embedding_dim": 256, "units": 96, "num_layers": 2},
+}
+SEARCH: Space = {
+    **COMMON,
+    "size.units": Choice((32, 64, 96, 128)),
+    "size.num_layers": Choice((1, 2, 3)),
 }
 
 

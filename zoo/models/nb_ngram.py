@@ -9,10 +9,18 @@ import keras
 from zoo.layers import HashedNgrams, LogCountRatios, WordDropout
 from zoo.layers.arguments import check_rate
 from zoo.models import parts
+from zoo.models.search import Choice, Range, Space
 
 SIZES = {
     "small": {"max_ngram": 2, "num_buckets": 2**19},
     "base": {"max_ngram": 3, "num_buckets": 2**21},
+}
+SEARCH: Space = {
+    "learning_rate": Range(3e-4, 1e-2, log=True),
+    "dropout_rate": Range(0.0, 0.4),
+    "weight_decay": Range(1e-3, 0.3, log=True),
+    "size.max_ngram": Choice((2, 3)),
+    "batch_tokens": Choice((1000, 2000, 4000, 8000, 16000, 32000)),
 }
 
 

@@ -15,6 +15,7 @@ import keras
 
 from zoo.layers import SinusoidalPositions, TransformerBlock
 from zoo.models import parts
+from zoo.models.search import COMMON, Choice, Space
 
 SIZES = {
     "small": {"embedding_dim": 200, "num_layers": 1, "num_heads": 4, "feedforward_dim": 400},
@@ -24,6 +25,12 @@ CHOICES = {
     "position": ("sinusoidal", "rotary", "alibi", "relative"),
     "norm": ("pre", "post"),
     "feedforward": ("relu", "gelu", "swiglu"),
+}
+SEARCH: Space = {
+    **COMMON,
+    "size.num_layers": Choice((1, 2)),
+    "size.position": Choice(CHOICES["position"]),
+    "size.feedforward": Choice(CHOICES["feedforward"]),
 }
 
 
@@ -58,6 +65,8 @@ def build(
             norm=chosen["norm"],
             position=in_attention,
             gated=gated,
+            # What it gives is dropped instead: to drop the weights would need them in memory.
+            attention_dropout=0.0,
             name=f"block_{layer}",
         )(x)
     if chosen["norm"] == "pre":

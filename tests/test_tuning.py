@@ -1,0 +1,179 @@
+"""What a search draws, what it makes of figures, and that a cut changes nothing."""
+
+import dataclasses
+import json
+
+import pytest
+
+from zoo import tuning
+from zoo.config import Config
+from zoo.errors import RunError, UsageError
+from zoo.models import MODELS, SEARCH, SIZES, TokenInputs
+from zoo.models.search import Choice, Range
+from zoo.tuning import best_of, space_of, tune
+
+BASE = Config(task="tweets", model="bag", select_by="log_loss")
+SPACE = {
+    "dropout_rate": Range(0.1, 0.6),
+    "learning_rate": Range(1e-4, 1e-1, log=True),
+    "size.embedding_dim": Choice((20, 40)),
+}
+
+
+TYPES = {field.name: field.type for field in dataclasses.fields(Config)}
+
+
+def read(flags):
+    values = dict(flag[2:].split("=", 1) for flag in flags)
+    return Config(**{name: TYPES[name](value) for name, value in values.items()})
+
+
+class Trainer:
+    """Stands in for trainers/train.py: its figures are a function of what it was told."""
+
+    def __init__(self):
+        self.told = []
+        self.stop_after = None
+        self.broken = ()
+
+    def __call__(self, command, log, signals):
+        *flags, workdir = command[1:]
+        folder = tuning.Path(workdir.removeprefix("--workdir="))
+        folder.mkdir(exist_ok=True)
+        config = read(flags)
+        if self.stop_after == len(self.told):
+            raise KeyboardInterrupt
+        self.told.append(config)
+        if len(self.told) in self.broken:
+            return "exit code 1: no disk"
+        loss = (config.dropout_rate - 0.4) ** 2 + abs(config.learning_rate - 0.01)
+        scores = {"accuracy": 1 - loss, "log_loss": loss, "expected_calibration_error": 0.01}
+        (folder / "config.json").write_text(json.dumps({"config": config.to_json()}))
+        figures = {"validation": scores, "train_seconds": 3.0}
+        (folder / "metrics.json").write_text(json.dumps(figures))
+        return None
+
+
+@pytest.fixture
+def trainer(monkeypatch):
+    trainer = Trainer()
+    monkeypatch.setattr(tuning, "run_to_end", trainer)
+    return trainer
+
+
+def search(root, trials=12, base=BASE, space=SPACE):
+    return tune(base, space, trials, root, ["train"])
+
+
+def test_it_finds_better_settings_and_leaves_a_recipe(trainer, tmp_path):
+    trials = search(tmp_path, 25)
+    best = best_of(trials)
+    assert best.merit == min(trial.merit for trial in trials)
+    recipe = (tmp_path / "best.flags").read_text().splitlines()
+    assert recipe[0].startswith("# The best of 25 trials: validation accuracy 9")
+    assert read(recipe[1:]) == best.config
+    stored = json.loads((tmp_path / "trials.json").read_text())
+    assert [read(row["flags"]) for row in stored["trials"]] == trainer.told
+    assert stored["searched"] == sorted(SPACE)
+    assert {config.size for config in trainer.told} == {
+        "small,embedding_dim=20",
+        "small,embedding_dim=40",
+    }
+
+
+def test_it_learns_from_the_trials_before(trainer, tmp_path):
+    random, learnt = [], []
+    for seed in range(6):
+        base = Config(task="tweets", model="bag", select_by="log_loss", seed=seed)
+        merits = [trial.merit for trial in search(tmp_path / str(seed), 25, base)]
+        random += merits[:8]
+        learnt += merits[-10:]
+    assert sum(learnt) / len(learnt) < 0.8 * sum(random) / len(random)
+
+
+def test_cut_anywhere_it_comes_to_the_same_end(trainer, tmp_path):
+    whole = search(tmp_path / "whole")
+    trainer.told = []
+    for stop in (0, 3, 4, 9):
+        trainer.stop_after = stop
+        with pytest.raises(KeyboardInterrupt):
+            search(tmp_path / "cut")
+    trainer.stop_after = None
+    assert search(tmp_path / "cut") == whole
+    assert trainer.told == [trial.config for trial in whole]
+    assert search(tmp_path / "cut", 5) == whole[:5]
+
+
+def test_another_seed_draws_other_settings(trainer, tmp_path):
+    one = search(tmp_path / "one", 2)
+    other = search(tmp_path / "other", 2, Config(task="tweets", model="bag", seed=1))
+    assert one[0].config.dropout_rate != other[0].config.dropout_rate
+    assert other[0].config.seed == 1
+    assert other[0].merit == 1 - other[0].figures["accuracy"]  # as its select_by says
+
+
+def test_a_trial_that_fails_is_a_line_and_the_others_go_on(trainer, tmp_path, capsys):
+    trainer.broken = (2,)
+    trials = search(tmp_path, 3)
+    assert [trial.merit is None for trial in trials] == [False, True, False]
+    assert "[2/3] failed: exit code 1: no disk" in capsys.readouterr().out
+    trainer.broken = range(100)
+    with pytest.raises(RunError, match=r"all 2 trials failed: .*log say why"):
+        search(tmp_path / "none", 2)
+
+
+def test_another_searchs_folder_is_refused(trainer, tmp_path):
+    search(tmp_path, 1)
+    with pytest.raises(UsageError, match=r"holds another search: .*epochs: 5 there, 6 asked"):
+        search(tmp_path, 1, Config(task="tweets", model="bag", select_by="log_loss", epochs=6))
+
+
+@pytest.mark.parametrize(
+    ("trials", "space", "words"),
+    [(0, SPACE, "--trials=0 cannot work"), (3, {}, "nothing to search: every setting is given")],
+)
+def test_what_cannot_be_searched_is_told(trainer, tmp_path, trials, space, words):
+    with pytest.raises(UsageError, match=words):
+        search(tmp_path, trials, space=space)
+
+
+def test_the_space_is_what_is_not_given():
+    everything = space_of(BASE)
+    assert everything == SEARCH["bag"]
+    given = space_of(BASE, fixed=["size", "learning_rate", "task", "model"])
+    assert everything.keys() - given.keys() == {"size.embedding_dim", "learning_rate"}
+    assert space_of(BASE, ["learning_rate"], ["learning_rate"]).keys() == {"learning_rate"}
+    assert "batch_tokens" not in space_of(BASE, fixed=["batch_size"])
+    tracks = space_of(Config(task="japanese_vowels", model="bag"))
+    assert not {"word_vectors", "word_dropout_rate", "embedding_step_rate"} & tracks.keys()
+    with pytest.raises(UsageError, match="unknown search 'learning': did you mean 'learning_rate'"):
+        space_of(BASE, ["learning"])
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_every_family_can_be_what_its_space_says(family):
+    ends = [
+        {
+            name: (of.low, of.high)[end] if isinstance(of, Range) else of.values[-end]
+            for name, of in SEARCH[family].items()
+        }
+        for end in (0, 1)
+    ]
+    for values in ends:
+        config = tuning._configured(Config(task="tweets", model=family), values)
+        assert config.size.startswith(f"{SIZES[0]},")
+        MODELS[family](
+            TokenInputs(9),
+            3,
+            size=config.size,
+            dropout_rate=config.dropout_rate,
+            word_dropout_rate=config.word_dropout_rate,
+            recurrent_dropout_rate=config.recurrent_dropout_rate,
+        )
+
+
+def test_a_range_that_holds_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"from 3\.0 to 2\.0 holds nothing"):
+        Range(3.0, 2.0)
+    with pytest.raises(ValueError, match=r"from 0\.0 has no order of magnitude"):
+        Range(0.0, 2.0, log=True)

@@ -1,0 +1,229 @@
+"""A search for settings that do better on validation, trial by trial, whatever befalls.
+
+What is tried is drawn by Optuna (Akiba et al. 2019) with its tree-structured Parzen estimator
+(Bergstra et al. 2011), from the space that a model's family declares. Every trial is a run of
+`trainers/train.py` that never looks at the test split, in a folder of its own; the folders are all
+the state there is:
+
+    ROOT/trials/0007/       the run, as `zoo.training` leaves it, checkpoints removed at its end
+    ROOT/trials/0007.log    what it printed
+    ROOT/trials.json        every trial: what was tried, and its figures on validation
+    ROOT/best.flags         the best trial, as a recipe
+
+What trial 7 tries depends on the seed and on the figures of the six before it alone. Asked again,
+the search replays what is finished, goes on with what is half done, and comes to the same end.
+"""
+
+import json
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from zoo.checkpoint import replacing
+from zoo.config import Config
+from zoo.errors import RunError, UsageError, reason, unknown_name
+from zoo.interrupts import Signals
+from zoo.models import SEARCH
+from zoo.models.search import Choice, Space
+from zoo.prepared import locked
+from zoo.processes import run_to_end
+from zoo.run import say
+from zoo.tasks import get_task
+from zoo.workdir import Workdir, machine, versions
+
+# At most so many random trials before the estimator has something to estimate from.
+_RANDOM_TRIALS = 8
+_OF_WORDS = frozenset({"word_vectors", "word_dropout_rate", "embedding_step_rate"})
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a search.
+
+    Args:
+        config: what was trained, and how.
+        merit: the figure that the search makes small: log-loss, or 1 - accuracy, on validation;
+            `None` if it failed.
+        figures: of the validation split.
+        seconds: of training.
+    """
+
+    config: Config
+    merit: float | None
+    figures: dict[str, Any]
+    seconds: float
+
+
+def space_of(config: Config, names: Sequence[str] = (), fixed: Collection[str] = ()) -> Space:
+    """What is searched: what the model's family declares and the task can use.
+
+    Args:
+        config: where the search begins.
+        names: of what is searched; all that is not fixed if empty.
+        fixed: names of fields that keep what the configuration has; `size` fixes all of a size.
+
+    Returns:
+        The space; empty if nothing is left.
+
+    Raises:
+        UsageError: for a name that the family does not declare.
+
+    Example:
+        >>> sorted(space_of(Config(model="nb_ngram"), fixed=["size", "batch_tokens"]))
+        ['dropout_rate', 'learning_rate', 'weight_decay']
+    """
+    declared = dict(SEARCH[config.model])
+    if get_task(config.task).kind != "text":
+        declared = {name: of for name, of in declared.items() if name not in _OF_WORDS}
+    if config.warm_start:
+        declared.pop("word_vectors", None)
+    if "batch_size" in fixed:
+        declared.pop("batch_tokens", None)
+    for name in names:
+        if name not in declared:
+            raise unknown_name("search", name, declared)
+    if names:
+        return {name: declared[name] for name in names}
+    return {name: of for name, of in declared.items() if name.split(".")[0] not in fixed}
+
+
+def tune(base: Config, space: Space, trials: int, root: Path, train: Sequence[str]) -> list[Trial]:
+    """Runs trials, or what is missing of them.
+
+    Args:
+        base: what all trials have in common; its `seed` is the search's, too, and its `select_by`
+            says what is made better.
+        space: as `space_of` gives it.
+        trials: how many, those that are finished included.
+        root: the search's folder; made if it is missing.
+        train: the command that a trial's flags are added to.
+
+    Returns:
+        All of them in their order.
+
+    Raises:
+        UsageError: if the space is empty, or `root` holds another search.
+        RunError: if every trial failed, or the disk refuses.
+        KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM, when the trial has ended.
+    """
+    if not space:
+        raise UsageError("nothing to search: every setting is given; leave one out")
+    if trials < 1:
+        raise UsageError(f"--trials={trials} cannot work: it must be at least 1")
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        (root / "trials").mkdir(parents=True, exist_ok=True)
+        (root / ".lock").touch()
+    except OSError as error:
+        raise RunError(f"cannot write to {root}: {reason(error)}") from error
+    study, done = optuna.create_study(), list[Trial]()
+    with locked(root / ".lock"), Signals() as signals:
+        signals.patient = True
+        for number in range(trials):
+            # A sampler a trial: where a search was cut does not change what is drawn.
+            study.sampler = optuna.samplers.TPESampler(
+                seed=(base.seed * 1_000_003 + number) % 2**32, n_startup_trials=_RANDOM_TRIALS
+            )
+            drawn = study.ask()
+            config = _configured(base, {name: _draw(drawn, name, of) for name, of in space.items()})
+            folder = Workdir(root / "trials" / f"{number:04d}")
+            failure = None
+            if (figures := folder.metrics()) is None:
+                command = [*train, *config.to_flags(), f"--workdir={folder.path}"]
+                with folder.path.with_suffix(".log").open("ab") as log:
+                    failure = run_to_end(command, log, signals)
+                signals.stop()
+                figures = folder.metrics()
+            elif folder.config().differences(config):
+                raise UsageError(
+                    f"{root} holds another search: {'; '.join(folder.config().differences(config))}"
+                    "; give another --workdir"
+                )
+            shutil.rmtree(folder.checkpoints, ignore_errors=True)
+            done.append(_told(study, drawn, config, figures, failure))
+            say(f"[{number + 1}/{trials}] {_line(done[-1], failure)}")
+            _write(root, done, space)
+    if all(trial.merit is None for trial in done):
+        raise RunError(f"all {trials} trials failed: {root}/trials/*.log say why")
+    return done
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The best trial; the first of several."""
+    return min(
+        (trial for trial in trials if trial.merit is not None), key=lambda trial: trial.merit or 0
+    )
+
+
+def _draw(trial: Any, name: str, of: Any) -> Any:
+    if isinstance(of, Choice):
+        return trial.suggest_categorical(name, of.values)
+    return trial.suggest_float(name, of.low, of.high, log=of.log)
+
+
+def _configured(base: Config, values: dict[str, Any]) -> Config:
+    # Three digits: more would only make a recipe hard to read.
+    rounded: dict[str, Any] = {
+        name: float(f"{value:.3g}") if isinstance(value, float) else value
+        for name, value in values.items()
+    }
+    fields = {name: value for name, value in rounded.items() if not name.startswith("size.")}
+    settings = [f"{n.removeprefix('size.')}={v}" for n, v in rounded.items() if n not in fields]
+    if "batch_tokens" in fields:
+        fields["batch_size"] = 0
+    return replace(base, **fields, size=",".join([base.size, *settings]))
+
+
+def _told(
+    study: Any, drawn: Any, config: Config, figures: dict[str, Any] | None, failure: str | None
+) -> Trial:
+    import optuna
+
+    if figures is None or failure:
+        study.tell(drawn, state=optuna.trial.TrialState.FAIL)
+        return Trial(config, None, {}, 0.0)
+    scores = figures["validation"]
+    merit = 1 - scores["accuracy"] if config.select_by == "accuracy" else scores["log_loss"]
+    study.tell(drawn, merit)
+    return Trial(config, merit, scores, figures["train_seconds"])
+
+
+def _line(trial: Trial, failure: str | None) -> str:
+    if trial.merit is None:
+        return f"failed: {failure or 'it ended without figures'}"
+    scores = trial.figures
+    return (
+        f"validation accuracy {scores['accuracy']:.4f}, log-loss {scores['log_loss']:.4f}, "
+        f"{trial.seconds:.0f} s: {' '.join(trial.config.to_flags())}"
+    )
+
+
+def _write(root: Path, trials: Sequence[Trial], space: Space) -> None:
+    """The list of trials, and the best one's recipe."""
+    rows = [
+        {
+            "flags": trial.config.to_flags(),
+            "seconds": trial.seconds,
+            "validation": {
+                name: trial.figures[name]
+                for name in ("accuracy", "log_loss", "expected_calibration_error")
+                if name in trial.figures
+            },
+        }
+        for trial in trials
+    ]
+    about = {"searched": sorted(space), "versions": versions(), "machine": machine()}
+    with replacing(root / "trials.json") as beside:
+        beside.write_text(json.dumps({**about, "trials": rows}, indent=2) + "\n", "utf-8")
+    if any(trial.merit is not None for trial in trials):
+        best = best_of(trials)
+        head = (
+            f"# The best of {len(trials)} trials: validation accuracy "
+            f"{100 * best.figures['accuracy']:.2f} %, log-loss {best.figures['log_loss']:.4f}."
+        )
+        with replacing(root / "best.flags") as beside:
+            beside.write_text("\n".join([head, *best.config.to_flags(), ""]), "utf-8")
