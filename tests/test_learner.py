@@ -150,6 +150,20 @@ def test_features_have_a_step_too():
     assert np.isfinite(loss)
 
 
+def test_features_are_measured_in_both_twins():
+    a = Learner(Config(**SMALL), FeatureInputs(5), 2, 3)
+    features = tf.constant(np.random.default_rng(1).normal(2.0, 3.0, (3, 4, 5)), tf.float32)
+    batch = {"features": features, "lengths": tf.constant([4, 2, 1])}
+    labels = tf.constant([0, 1, 0])
+    a.adapt([(batch, labels)])
+    steps = np.concatenate([features[0], features[1, :2], features[2, :1]])
+    a.step(batch, labels)
+    for twin in (a.model, a.averaged):
+        layer = twin.get_layer("standardization")
+        np.testing.assert_allclose(layer.mean, steps.mean(0), rtol=1e-5)
+        np.testing.assert_allclose(layer.deviation, steps.std(0), rtol=1e-5)
+
+
 def test_inputs_become_a_signature():
     spec = input_signature(make_learner().model)
     assert spec == {"ids": tf.TensorSpec([None, None], tf.int32)}

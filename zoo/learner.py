@@ -134,7 +134,7 @@ class Learner:
             twin.get_layer("embedding").embeddings.assign(vectors)
 
     def adapt(self, batches: Iterable[tuple[dict[str, tf.Tensor], tf.Tensor]]) -> None:
-        """Lets layers that count what goes with which class do so, in both twins alike.
+        """Lets layers that measure the data before training do so, in both twins alike.
 
         Args:
             batches: the training split, once.
@@ -143,6 +143,9 @@ class Learner:
             if hasattr(layer, "adapt_to_labels"):
                 seen = keras.Model(self.model.input, layer.input)
                 layer.adapt_to_labels((seen(inputs), labels) for inputs, labels in batches)
+                twin.set_weights(layer.get_weights())
+            elif hasattr(layer, "adapt_to_tracks"):
+                layer.adapt_to_tracks((one["features"], one["lengths"]) for one, _ in batches)
                 twin.set_weights(layer.get_weights())
 
     def begin_with(self, model: keras.Model, same_classes: bool) -> None:

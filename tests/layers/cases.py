@@ -18,6 +18,7 @@ from zoo.layers import (
     MinLSTMCell,
     MultiHeadAttention,
     SinusoidalPositions,
+    Standardization,
     TransformerBlock,
     WordDropout,
 )
@@ -143,6 +144,7 @@ CASES = {
     "pool-mean": _pooling("mean"),
     "pool-max": _pooling("max"),
     "pool-attention": _pooling("attention"),
+    "standardization": Case(lambda **kw: Standardization(**kw)),
     "word-dropout": Case(lambda **kw: WordDropout(0.3, seed=1, **kw), takes="ids"),
     "ngrams": Case(lambda **kw: HashedNgrams(29, 3, 31, **kw), takes="ids", keeps_steps=False),
     "log-count-ratios": Case(
@@ -162,7 +164,7 @@ TELLING = sorted(name for name, case in CASES.items() if case.takes != "step")
 WEIGHTED = sorted(
     name
     for name, case in CASES.items()
-    if not name.startswith(("sinus", "word", "length", "pool", "ngrams"))
+    if not name.startswith(("sinus", "standard", "word", "length", "pool", "ngrams"))
 )
 
 

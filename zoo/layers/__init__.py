@@ -17,6 +17,7 @@ from zoo.layers.min_lstm import MinLSTM, MinLSTMCell, log_space_candidate, min_l
 from zoo.layers.ngrams import HashedNgrams
 from zoo.layers.pooling import MaskedPooling
 from zoo.layers.positions import LearnedPositions, SinusoidalPositions
+from zoo.layers.standardization import Standardization
 from zoo.layers.transformer import TransformerBlock
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "MinLSTMCell",
     "MultiHeadAttention",
     "SinusoidalPositions",
+    "Standardization",
     "TransformerBlock",
     "WordDropout",
     "log_space_candidate",

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from zoo.layers import LengthMask, MaskedPooling, WordDropout
+from zoo.layers import LengthMask, MaskedPooling, Standardization, WordDropout
 from zoo.layers.arguments import check_rate
 
 
@@ -188,7 +188,8 @@ def embed(
             features = keras.Input((None, num_features), name="features")
             lengths = keras.Input((), dtype="int32", name="lengths")
             tensors = {"features": features, "lengths": lengths}
-            masked = LengthMask(name="mask")([features, lengths])
+            standard = Standardization(name="standardization")(features)
+            masked = LengthMask(name="mask")([standard, lengths])
             x = keras.layers.Dense(width, name="embedding")(masked)
         case _:
             raise ValueError(f"inputs must be TokenInputs or FeatureInputs, not {inputs!r}")
