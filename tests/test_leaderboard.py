@@ -87,7 +87,7 @@ def test_a_models_own_recipe_goes_before_the_tasks(tmp_path):
     assert flags["bag"][0] == f"--flagfile={tmp_path}/movie_reviews-imdb-bag.flags"
     assert flags["lstm"][0] == f"--flagfile={tmp_path}/movie_reviews-imdb.flags"
     assert flags["lstm"][1:] == (f"--task={IMDB}", "--model=lstm", "--seed=0")
-    assert {"--word_vectors=none", "--warm_start="} < set(flags["nb_ngram"])
+    assert {"--word_vectors=none", "--embedding_step_rate=1"} < set(flags["nb_ngram"])
     assert jobs_of(TWEETS, recipes=tmp_path)[0].flags[0] == "--task=tweets"
 
 

@@ -6,6 +6,8 @@ import pytest
 import tensorflow as tf
 
 from zoo.config import Config
+from zoo.errors import UsageError
+from zoo.layers import LogCountRatios
 from zoo.learner import Learner, input_signature
 from zoo.models import FeatureInputs, TokenInputs
 
@@ -132,6 +134,34 @@ def test_what_goes_with_which_class_is_counted_in_both_twins():
     for twin in (a.model, a.averaged):
         np.testing.assert_array_equal(twin.get_layer("logits").ratios, alone.ratios)
         assert not np.array_equal(twin.get_layer("logits").kernel, alone.kernel)
+
+
+def test_ngrams_begin_as_the_sum_of_both_tasks():
+    arguments = {"model": "nb_ngram", "size": "small,num_buckets=101"}
+    before = make_learner(**arguments)
+    before.adapt([make_batch(seed=1)])
+    for seed in range(3):
+        before.step(*make_batch(seed=seed))
+    # A larger vocabulary that begins with the other one's words.
+    after, alone = (
+        Learner(Config(**SMALL | arguments), TokenInputs(53), 2, total_steps=20) for _ in range(2)
+    )
+    for one in (after, alone):
+        one.adapt([make_batch(seed=2)])
+    after.begin_with(before.model, same_classes=True)
+    batch, _ = make_batch(seed=4)
+    known, counted = (one.model.get_layer("logits") for one in (before, alone))
+    weights = known.ratios.numpy() * known.kernel.numpy()
+    here, there = (np.sqrt((x[x != 0] ** 2).mean()) for x in (counted.ratios.numpy(), weights))
+    share = here / there / known.gain
+    expected = alone.logits(batch) + share * (before.model(batch) - known.bias)
+    assert np.abs(expected - alone.logits(batch)).max() > 1e-3
+    for twin in (after.model, after.averaged):
+        np.testing.assert_allclose(twin(batch), expected, atol=1e-4)
+    with pytest.raises(UsageError, match="its classes are others"):
+        after.begin_with(before.model, same_classes=False)
+    with pytest.raises(ValueError, match="a layer of 2 classes says nothing of 3"):
+        LogCountRatios(known.num_features, 3).add_weights_of(known, np.arange(3))
 
 
 def test_a_model_that_counts_nothing_is_left_as_it_is():

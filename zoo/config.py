@@ -193,17 +193,11 @@ class Config:
                     f"--model={self.model} cannot work: {self.task} has no words to count; "
                     "choose another one"
                 )
-            # Its counts are of one task: of another's, a word or a run of words that is new has a
-            # ratio of 0, which no training moves.
-            for name, unused, why in (
-                ("word_vectors", "none", "has no embedding"),
-                ("embedding_step_rate", 1.0, "has no embedding"),
-                ("warm_start", "", "counts the words of one task"),
-            ):
+            for name, unused in (("word_vectors", "none"), ("embedding_step_rate", 1.0)):
                 if getattr(self, name) != unused:
                     raise UsageError(
-                        f"--{name}={getattr(self, name)} cannot work: {self.model} {why}; leave it "
-                        "out"
+                        f"--{name}={getattr(self, name)} cannot work: {self.model} has no "
+                        "embedding; leave it out"
                     )
 
     def to_json(self) -> dict[str, Any]:

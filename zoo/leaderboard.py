@@ -106,7 +106,7 @@ def plan(
                 file = recipe(recipes, task, model)
                 flags = [f"--flagfile={file}"] * (file is not None)
                 if file and model in WITHOUT_EMBEDDING:  # a task's recipe may set them for others
-                    flags += ["--word_vectors=none", "--embedding_step_rate=1", "--warm_start="]
+                    flags += ["--word_vectors=none", "--embedding_step_rate=1"]
                 flags += [f"--task={task}", f"--model={model}", f"--seed={seed}"]
                 try:
                     jobs.append(Job(read(flags), tuple(flags)))

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from zoo.config import Config
 from zoo.errors import UsageError
-from zoo.models import MODELS, FeatureInputs, TokenInputs
+from zoo.models import MODELS, WITHOUT_EMBEDDING, FeatureInputs, TokenInputs
 
 # Weights that decay would only hurt, by the names that Keras gives them.
 _NOT_DECAYED = ("bias", "gamma", "beta", "embeddings")
@@ -157,25 +157,43 @@ class Learner:
             same_classes: whether its last layer means what ours does; else that one stays random.
 
         Raises:
-            UsageError: if a weight of it has another shape.
+            UsageError: if a weight of it has another shape, or it counts n-grams for other classes.
         """
         for twin in (self.model, self.averaged):
-            for layer, known in zip(twin.layers, model.layers, strict=True):
-                if layer.name == "logits" and not same_classes:
+            if self._config.model in WITHOUT_EMBEDDING:
+                self._add_ngrams(twin, model, same_classes)
+            else:
+                self._copy_weights(twin, model, same_classes)
+
+    def _copy_weights(self, twin: keras.Model, model: keras.Model, same_classes: bool) -> None:
+        for layer, known in zip(twin.layers, model.layers, strict=True):
+            if layer.name == "logits" and not same_classes:
+                continue
+            for ours, theirs in zip(layer.weights, known.weights, strict=True):
+                if not keras.backend.is_float_dtype(ours.dtype):
                     continue
-                for ours, theirs in zip(layer.weights, known.weights, strict=True):
-                    if not keras.backend.is_float_dtype(ours.dtype):
-                        continue
-                    value = keras.ops.convert_to_numpy(theirs)
-                    if ours.name == "embeddings":
-                        new = np.repeat(value[1:2], ours.shape[0] - len(value), axis=0)
-                        value = np.concatenate([value, new])
-                    if ours.shape != value.shape:
-                        raise UsageError(
-                            f"--warm_start={self._config.warm_start} cannot work: its {ours.path} "
-                            f"is of shape {value.shape}, not {ours.shape}"
-                        )
-                    ours.assign(value)
+                value = keras.ops.convert_to_numpy(theirs)
+                if ours.name == "embeddings":
+                    new = np.repeat(value[1:2], ours.shape[0] - len(value), axis=0)
+                    value = np.concatenate([value, new])
+                if ours.shape != value.shape:
+                    raise UsageError(
+                        f"--warm_start={self._config.warm_start} cannot work: its {ours.path} "
+                        f"is of shape {value.shape}, not {ours.shape}"
+                    )
+                ours.assign(value)
+
+    def _add_ngrams(self, twin: keras.Model, model: keras.Model, same_classes: bool) -> None:
+        if not same_classes:
+            raise UsageError(
+                f"--warm_start={self._config.warm_start} cannot work: its classes are others, and "
+                "n-grams tell nothing but classes"
+            )
+        ours, theirs = (one.get_layer("ngrams") for one in (twin, model))
+        # Words first, with the same ids in both vocabularies, then the buckets.
+        words, buckets = np.arange(theirs.num_ids), np.arange(theirs.num_buckets)
+        places = np.concatenate([words, ours.num_ids + buckets])
+        twin.get_layer("logits").add_weights_of(model.get_layer("logits"), places)
 
     @property
     def learning_rate(self) -> float:

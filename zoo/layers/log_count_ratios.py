@@ -21,8 +21,8 @@ class LogCountRatios(keras.layers.Layer):
 
     `|.|` sums over the features that occur in any row; r is 0 for others. The ratios are counted
     by `adapt_to_labels`, once and before training; until then they are 1, which leaves a linear
-    model. `kernel` begins at 1 / gain: as naive Bayes, in which a rare feature, whose ratio is of
-    one or two rows, counts for less.
+    model. `add_weights_of` adds what another task taught. `kernel` begins at 1 / gain: as naive
+    Bayes, in which a rare feature, whose ratio is of one or two rows, counts for less.
 
     The square root is for the sake of Adam as well: it moves what is rare nearly as far as what is
     frequent, where plain gradients would go by how often a feature occurs. So is the gain, which
@@ -111,6 +111,34 @@ class LogCountRatios(keras.layers.Layer):
         counts[0] = 0
         shares = counts.sum(axis=1, keepdims=True) / max(rows, 1)  # float[F, 1]
         self.ratios.assign(np.sqrt(shares) * _log_ratios(counts, self.alpha))
+
+    def add_weights_of(self, known: "LogCountRatios", places: np.ndarray) -> None:
+        """Lets what another task taught count as much as what this one's rows say.
+
+        ratios[places[g]] += s w[g],   w[g] = known.ratios[g] known.kernel[g]
+        s = rms(ratios) / rms(w), each over what is not 0
+
+        so that the logits begin as a sum of naive Bayes here and of the other model there.
+
+        Args:
+            known: a layer of as many classes, trained.
+            places: `int[known.num_features]`, the number that each of its features has here.
+
+        Raises:
+            ValueError: if it has other classes.
+        """
+        if known.num_classes != self.num_classes:
+            raise ValueError(
+                f"a layer of {known.num_classes} classes says nothing of {self.num_classes}"
+            )
+        ratios = np.array(ops.convert_to_numpy(self.ratios))
+        weights = ops.convert_to_numpy(known.ratios) * ops.convert_to_numpy(known.kernel)
+        here, there = (
+            np.sqrt(np.mean(x[x != 0] ** 2)) if x.any() else 0 for x in (ratios, weights)
+        )
+        if here and there:
+            np.add.at(ratios, places, here / there * weights)
+        self.ratios.assign(ratios)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Adds up the features of each row."""

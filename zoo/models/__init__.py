@@ -8,9 +8,9 @@ Args of every `build`:
     num_classes: C, at least 2.
     size: `"small"` or `"base"`, single numbers and choices changed if need be:
         `"small,units=48,layer_norm=yes"`; those of a family stand in its `SIZES` and `CHOICES`.
-    dropout_rate: share of the pooled values and, where there is attention, of what it gives that is
-        dropped in training; half as many of the embedding's channels are dropped, each for a
-        whole sequence.
+    dropout_rate: share of the pooled values that is dropped in training; half as many of the
+        embedding's channels are dropped, each for a whole sequence, and a quarter as many of what
+        attention and a Transformer's network give.
     word_dropout_rate: share of the words that training makes unknown; 0 for features.
     recurrent_dropout_rate: share of the recurrent weights dropped in training, the same ones at
         every step of a batch (Merity et al. 2017); 0 for families without them.

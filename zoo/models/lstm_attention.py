@@ -42,8 +42,8 @@ def build(
             make_lstm(chosen, recurrent_dropout_rate), name=f"bilstm_{layer}"
         )(x)
     attended = MultiHeadAttention(chosen["num_heads"], key_dim, name="attention")(x, x)
-    # Not the attention's weights: to drop them would need them in memory.
-    attended = keras.layers.Dropout(dropout_rate, name="attention_dropout")(attended)
+    rate = dropout_rate * parts.RESIDUAL_SHARE
+    attended = keras.layers.Dropout(rate, name="attention_dropout")(attended)
     # A layer, not `+`: an operator would lose the mask.
     x = keras.layers.Add(name="residual")([x, attended])
     x = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")(x)

@@ -60,7 +60,7 @@ def build(
             num_heads=chosen["num_heads"],
             key_dim=key_dim,
             feedforward_dim=chosen["feedforward_dim"],
-            dropout=dropout_rate,
+            dropout=dropout_rate * parts.RESIDUAL_SHARE,
             activation="silu" if gated else chosen["feedforward"],
             norm=chosen["norm"],
             position=in_attention,
