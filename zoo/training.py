@@ -67,7 +67,8 @@ def train_and_evaluate(
         config: what to train, and how.
         workdir: the run's folder; made if it is missing.
         data_dir: where the prepared data are; `None` for TensorFlow Datasets' own folder.
-        score_test: whether to look at the test split at the end; not while choices are made.
+        score_test: whether to look at the test split at the end; not while choices are made. A
+            finished run that has not looked there does so when it is asked again.
 
     Returns:
         The contents of `metrics.json`.
@@ -83,11 +84,12 @@ def train_and_evaluate(
         )
     folder = Workdir(workdir)
     with Signals() as signals, folder.claimed(config):
-        if (done := folder.metrics()) is not None:
+        task = get_task(config.task)
+        unscored = score_test and task.test is not None
+        if (done := folder.metrics()) is not None and not (unscored and "test" not in done):
             say(f"{folder.path} holds this very run, finished; its figures:")
             say_figures(done)
             return done
-        task = get_task(config.task)
         settings, progress = _text_settings(config, task), sys.stderr.isatty()
         data = pipeline.encode(task, resolve(data_dir), settings, progress=progress)
         known = None
