@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import pytest
 
@@ -117,14 +118,56 @@ def test_a_trial_that_fails_is_a_line_and_the_others_go_on(trainer, tmp_path, ca
     trials = search(tmp_path, 3)
     assert [trial.merit is None for trial in trials] == [False, True, False]
     assert "[2/3] failed: exit code 1: no disk" in capsys.readouterr().out
-    trainer.broken = range(100)
+    trainer.broken, told = (), list(trainer.told)
+    assert search(tmp_path, 3) == trials  # and what failed is not run again
+    assert trainer.told == told
+    trainer.told, trainer.broken = [], range(100)
     with pytest.raises(RunError, match=r"all 2 trials failed: .*log say why"):
         search(tmp_path / "none", 2)
 
 
+def test_a_failed_trial_does_not_change_what_is_drawn_next(trainer, tmp_path):
+    trainer.broken = (3,)
+    whole = search(tmp_path / "whole", 14)
+    trainer.told = []
+    search(tmp_path / "cut", 12)
+    trainer.broken = ()
+    assert search(tmp_path / "cut", 14) == whole
+
+
+def test_fewer_trials_leave_the_recipe_of_all(trainer, tmp_path):
+    search(tmp_path)
+    before = [(tmp_path / name).read_text() for name in ("best.flags", "trials.json")]
+    search(tmp_path, 1)
+    assert [(tmp_path / name).read_text() for name in ("best.flags", "trials.json")] == before
+
+
+def test_checkpoints_go_with_a_trial_that_is_finished_alone(trainer, tmp_path):
+    kept = [tmp_path / "trials" / f"{number:04d}" / "checkpoints" for number in range(3)]
+    for path in kept:
+        path.mkdir(parents=True)
+    trainer.broken = (2,)
+    search(tmp_path, 3)
+    assert [path.exists() for path in kept] == [False, True, False]
+
+
+def test_a_runs_folder_is_refused(trainer, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="is a run's folder: give another --workdir"):
+        search(tmp_path)
+
+
+def test_without_optuna_it_says_what_brings_it(trainer, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(RunError, match=r"pip install 'sequence-zoo\[tune\]' brings optuna"):
+        search(tmp_path)
+
+
 def test_another_searchs_folder_is_refused(trainer, tmp_path):
     search(tmp_path, 1)
-    with pytest.raises(UsageError, match=r"holds another search: .*epochs: 5 there, 6 asked"):
+    with pytest.raises(UsageError, match=r"another search \(the space\)"):
+        search(tmp_path, 1, space={"dropout_rate": Range(0.1, 0.5)})
+    with pytest.raises(UsageError, match=r"holds another search \(epochs: 5 there, 6 asked\)"):
         search(tmp_path, 1, Config(task="tweets", model="bag", select_by="log_loss", epochs=6))
 
 
@@ -146,6 +189,10 @@ def test_the_space_is_what_is_not_given():
     assert "batch_tokens" not in space_of(BASE, fixed=["batch_size"])
     tracks = space_of(Config(task="japanese_vowels", model="bag"))
     assert not {"word_vectors", "word_dropout_rate", "embedding_step_rate"} & tracks.keys()
+    warm = space_of(Config(task="tweets", model="bag", warm_start="runs/a"))
+    assert not {"size.embedding_dim", "word_vectors"} & warm.keys()
+    base = Config(task="tweets", model="bag", size="small,embedding_dim=7")
+    assert tuning._configured(base, {"size.embedding_dim": 20}).size == "small,embedding_dim=20"
     with pytest.raises(UsageError, match="unknown search 'learning': did you mean 'learning_rate'"):
         space_of(BASE, ["learning"])
 

@@ -15,6 +15,7 @@ import command
 from absl import flags
 
 from zoo.config import Config
+from zoo.errors import UsageError
 
 command.define(Config)
 _TRIALS = flags.DEFINE_integer("trials", 20, "runs of training, those that are finished included")
@@ -31,6 +32,8 @@ def main(argv: list[str]) -> None:
     """Flags in, trials and a recipe out."""
     del argv
     base = command.read(Config)
+    if not _WORKDIR.value:
+        raise UsageError("--workdir= cannot work: it must name a folder")
     with command.quiet():
         from zoo import tuning
 

@@ -10,11 +10,8 @@ A folder that holds a finished run is not run again; one that holds half a run g
 same end. `zoo.leaderboard_table` makes its table and figures of the folders alone.
 """
 
-import contextlib
-import fcntl
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,12 +20,10 @@ from zoo.config import Config
 from zoo.errors import RunError, UsageError, unknown_name
 from zoo.interrupts import Signals
 from zoo.models import MODELS, WITHOUT_EMBEDDING
-from zoo.processes import run_to_end
+from zoo.processes import claimed_log, run_to_end
 from zoo.run import say
 from zoo.tasks import TASKS, get_task
 from zoo.workdir import Workdir
-
-_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -152,7 +147,7 @@ def run(jobs: Sequence[Job], root: Path, train: Sequence[str], resume: bool) -> 
             now, waiting = waiting, []
             for number, job in now:
                 label = f"[{number}/{len(jobs)}] {job}"
-                with _claimed(job.folder(root), wait, label, signals) as log:
+                with claimed_log(_log(job.folder(root)), wait, label, signals) as log:
                     if log is None:
                         waiting.append((number, job))
                         continue
@@ -163,36 +158,14 @@ def run(jobs: Sequence[Job], root: Path, train: Sequence[str], resume: bool) -> 
     return failures
 
 
+def finished(folder: Workdir) -> dict[str, Any] | None:
+    """The figures of a run that has scored the test split; `None` while it has not."""
+    figures = folder.metrics()
+    return figures if figures is not None and "test" in figures else None
+
+
 def _log(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.log")
-
-
-@contextlib.contextmanager
-def _claimed(folder: Path, wait: bool, label: str, signals: Signals) -> Iterator[IO[bytes] | None]:
-    """A job's log, held until it and whoever inherits it are done; `None` if another has it."""
-    path = _log(folder)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        log = path.open("ab")
-    except OSError as error:
-        raise RunError(f"cannot write to {path}: {error.strerror or error}") from error
-    with log:
-        said = False
-        while True:
-            signals.stop()
-            try:
-                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not said:
-                    what = "waiting for it" if wait else "put off"
-                    say(f"{label}: another process is at work on it: {what}")
-                    said = True
-            if not wait:
-                yield None
-                return
-            time.sleep(_POLL_SECONDS)
-        yield log
 
 
 def _run_job(
@@ -201,7 +174,7 @@ def _run_job(
     """Runs a job to its end, if it is not there; why it failed, or `None`."""
     folder = Workdir(job.folder(root))
     try:
-        if (done := folder.metrics()) is not None:
+        if (done := finished(folder)) is not None:
             if differences := folder.config().differences(job.config):
                 return f"{folder.path} is of another configuration ({'; '.join(differences)})"
             _drop_checkpoints(folder)
@@ -212,7 +185,7 @@ def _run_job(
         signals.stop()
         if failure:
             return f"{failure} ({_log(folder.path)})"
-        if (done := folder.metrics()) is None:
+        if (done := finished(folder)) is None:
             return f"it ended without figures ({_log(folder.path)})"
     except RunError as error:
         return str(error)

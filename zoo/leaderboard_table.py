@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo.checkpoint import replacing
 from zoo.errors import RunError
-from zoo.leaderboard import Job
+from zoo.leaderboard import Job, finished
 from zoo.workdir import Workdir
 
 _RESAMPLES = 100_000
@@ -109,7 +109,7 @@ def collect(jobs: Sequence[Job], root: Path) -> tuple[list[Row], dict[str, Any]]
     about: dict[str, Any] = {"machines": [], "versions": [], "days": [], "unfinished": []}
     for job in jobs:
         folder = Workdir(job.folder(root))
-        if (figures := folder.metrics()) is None:
+        if (figures := finished(folder)) is None:
             about["unfinished"].append(str(job))
             continue
         of_model = found.setdefault((job.config.task, job.config.model), {})

@@ -166,6 +166,11 @@ class Learner:
                 self._copy_weights(twin, model, same_classes)
 
     def _copy_weights(self, twin: keras.Model, model: keras.Model, same_classes: bool) -> None:
+        if [layer.name for layer in twin.layers] != [layer.name for layer in model.layers]:
+            raise UsageError(
+                f"--warm_start={self._config.warm_start} cannot work: another version of this code "
+                f"made its {self._config.model}, of other layers; train it anew"
+            )
         for layer, known in zip(twin.layers, model.layers, strict=True):
             if layer.name == "logits" and not same_classes:
                 continue

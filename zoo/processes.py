@@ -1,17 +1,61 @@
 """A program run to its end by another one, which passes signals on."""
 
 import contextlib
+import fcntl
 import shlex
 import signal
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from zoo.errors import RunError, reason
 from zoo.interrupts import Signals
+from zoo.run import say
 
 _POLL_SECONDS = 0.2
 _MOST_CHARACTERS = 500
+
+
+@contextlib.contextmanager
+def claimed_log(path: Path, wait: bool, label: str, signals: Signals) -> Iterator[IO[bytes] | None]:
+    """A job's log, held until it and whoever inherits it are done.
+
+    Args:
+        path: of the log; made if it is missing.
+        wait: whether to wait for it if another process has it.
+        label: what the job is called.
+        signals: what may interrupt the waiting.
+
+    Returns:
+        The file, open for appending, or `None` if another has it and nothing is to wait.
+
+    Raises:
+        RunError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = path.open("ab")
+    except OSError as error:
+        raise RunError(f"cannot write to {path}: {reason(error)}") from error
+    with log:
+        said = False
+        while True:
+            signals.stop()
+            try:
+                fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not said:
+                    what = "waiting for it" if wait else "put off"
+                    say(f"{label}: another process is at work on it: {what}")
+                    said = True
+            if not wait:
+                yield None
+                return
+            time.sleep(_POLL_SECONDS)
+        yield log
 
 
 def run_to_end(command: Sequence[str], log: IO[bytes], signals: Signals) -> str | None:

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from zoo import pipeline
+from zoo import pipeline, plots
 from zoo.config import Config
 from zoo.errors import RunError, UsageError, unknown_name
 from zoo.interrupts import Signals
@@ -85,8 +86,9 @@ def train_and_evaluate(
     folder = Workdir(workdir)
     with Signals() as signals, folder.claimed(config):
         task = get_task(config.task)
-        unscored = score_test and task.test is not None
-        if (done := folder.metrics()) is not None and not (unscored and "test" not in done):
+        if (done := folder.metrics()) is not None:
+            if score_test and task.test is not None and "test" not in done:
+                return _score_test(config, folder, done, data_dir)
             say(f"{folder.path} holds this very run, finished; its figures:")
             say_figures(done)
             return done
@@ -111,6 +113,34 @@ def train_and_evaluate(
         figures = run.finish(data, score_test)
         signals.stop()
         return figures
+
+
+def _score_test(
+    config: Config,
+    folder: Workdir,
+    done: dict[str, Any],
+    data_dir: str | os.PathLike[str] | None,
+) -> dict[str, Any]:
+    """What `Run.finish` left undone: the figures of test, beside those of a finished run."""
+    trained = load_trained(folder.path)
+    data = encode_again(trained, data_dir)
+    folder.resume(config, data.fingerprint)
+    split = data.splits["test"]
+    scores, logits = evaluate_split(logits_function(trained.model), split, "test")
+    about = {"parameters": trained.model.count_params(), "versions": versions()}
+    figures = {**done, "test": scores | about}
+    plots.draw(
+        folder.path,
+        title=f"{config.task}, {config.model} {config.size}",
+        split="test",
+        classes=data.task.classes,
+        history=folder.read_log(),
+        logits=logits,
+        labels=np.asarray(split.labels),
+    )
+    folder.finish(figures)
+    say_figures(figures)
+    return figures
 
 
 def load_trained(workdir: str | os.PathLike[str]) -> Trained:

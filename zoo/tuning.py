@@ -6,7 +6,9 @@ What is tried is drawn by Optuna (Akiba et al. 2019) with its tree-structured Pa
 the state there is:
 
     ROOT/trials/0007/       the run, as `zoo.training` leaves it, checkpoints removed at its end
-    ROOT/trials/0007.log    what it printed
+    ROOT/trials/0007.log    what it printed; a lock on it is a trial's claim
+    ROOT/trials/0007.failed why it failed, if it did; removed, the trial is run again
+    ROOT/search.json        what is searched, and from where
     ROOT/trials.json        every trial: what was tried, and its figures on validation
     ROOT/best.flags         the best trial, as a recipe
 
@@ -14,12 +16,13 @@ What trial 7 tries depends on the seed and on the figures of the six before it a
 the search replays what is finished, goes on with what is half done, and comes to the same end.
 """
 
+import contextlib
 import json
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from zoo.checkpoint import replacing
 from zoo.config import Config
@@ -28,7 +31,7 @@ from zoo.interrupts import Signals
 from zoo.models import SEARCH
 from zoo.models.search import Choice, Space
 from zoo.prepared import locked
-from zoo.processes import run_to_end
+from zoo.processes import claimed_log, run_to_end
 from zoo.run import say
 from zoo.tasks import get_task
 from zoo.workdir import Workdir, machine, versions
@@ -77,8 +80,9 @@ def space_of(config: Config, names: Sequence[str] = (), fixed: Collection[str] =
     declared = dict(SEARCH[config.model])
     if get_task(config.task).kind != "text":
         declared = {name: of for name, of in declared.items() if name not in _OF_WORDS}
-    if config.warm_start:
+    if config.warm_start:  # which fixes the size
         declared.pop("word_vectors", None)
+        declared = {name: of for name, of in declared.items() if not name.startswith("size.")}
     if "batch_size" in fixed:
         declared.pop("batch_tokens", None)
     for name in names:
@@ -105,23 +109,22 @@ def tune(base: Config, space: Space, trials: int, root: Path, train: Sequence[st
 
     Raises:
         UsageError: if the space is empty, or `root` holds another search.
-        RunError: if every trial failed, or the disk refuses.
+        RunError: if every trial failed, optuna is not installed, or the disk refuses.
         KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM, when the trial has ended.
     """
     if not space:
         raise UsageError("nothing to search: every setting is given; leave one out")
     if trials < 1:
         raise UsageError(f"--trials={trials} cannot work: it must be at least 1")
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        (root / "trials").mkdir(parents=True, exist_ok=True)
-        (root / ".lock").touch()
-    except OSError as error:
-        raise RunError(f"cannot write to {root}: {reason(error)}") from error
+        import optuna
+    except ImportError as error:
+        raise RunError(
+            "pip install 'sequence-zoo[tune]' brings optuna, which says what to try"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study, done = optuna.create_study(), list[Trial]()
-    with locked(root / ".lock"), Signals() as signals:
+    with _kept(root, base, space), Signals() as signals:
         signals.patient = True
         for number in range(trials):
             # A sampler a trial: where a search was cut does not change what is drawn.
@@ -130,26 +133,90 @@ def tune(base: Config, space: Space, trials: int, root: Path, train: Sequence[st
             )
             drawn = study.ask()
             config = _configured(base, {name: _draw(drawn, name, of) for name, of in space.items()})
+            label = f"[{number + 1}/{trials}]"
             folder = Workdir(root / "trials" / f"{number:04d}")
-            failure = None
-            if (figures := folder.metrics()) is None:
-                command = [*train, *config.to_flags(), f"--workdir={folder.path}"]
-                with folder.path.with_suffix(".log").open("ab") as log:
-                    failure = run_to_end(command, log, signals)
-                signals.stop()
-                figures = folder.metrics()
-            elif folder.config().differences(config):
-                raise UsageError(
-                    f"{root} holds another search: {'; '.join(folder.config().differences(config))}"
-                    "; give another --workdir"
-                )
-            shutil.rmtree(folder.checkpoints, ignore_errors=True)
-            done.append(_told(study, drawn, config, figures, failure))
-            say(f"[{number + 1}/{trials}] {_line(done[-1], failure)}")
-            _write(root, done, space)
+            log_path = folder.path.with_suffix(".log")
+            with claimed_log(log_path, True, label, signals) as log:
+                assert log is not None
+                new = _run_trial(config, folder, train, log, signals)
+            done.append(_told(study, drawn, config, folder))
+            say(f"{label} {_line(done[-1], _failure(folder))}")
+            if new:
+                _write(root, done, space)
     if all(trial.merit is None for trial in done):
         raise RunError(f"all {trials} trials failed: {root}/trials/*.log say why")
     return done
+
+
+def _run_trial(
+    config: Config, folder: Workdir, train: Sequence[str], log: IO[bytes], signals: Signals
+) -> bool:
+    """Runs a trial to its end or its failure; whether there was anything left to run."""
+    if folder.metrics() is not None:
+        if differences := folder.config().differences(config):
+            raise UsageError(
+                f"{folder.path} is of another search: {'; '.join(differences)}; give another "
+                "--workdir"
+            )
+        return False
+    if _failure(folder):
+        return False
+    command = [*train, *config.to_flags(), f"--workdir={folder.path}"]
+    failure = run_to_end(command, log, signals)
+    signals.stop()
+    if failure is None and folder.metrics() is None:
+        failure = "it ended without figures"
+    if failure:
+        # Written down, so that the trials behind it are drawn from the same history again.
+        with replacing(_failed(folder)) as beside:
+            beside.write_text(f"{failure}\n", "utf-8")
+    else:
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    return True
+
+
+def _failed(folder: Workdir) -> Path:
+    return folder.path.with_suffix(".failed")
+
+
+def _failure(folder: Workdir) -> str | None:
+    """Why a trial failed, or `None`."""
+    path = _failed(folder)
+    return path.read_text("utf-8").strip() if path.exists() else None
+
+
+@contextlib.contextmanager
+def _kept(root: Path, base: Config, space: Space) -> Iterator[None]:
+    """Keeps a search's folder for one process, and for one search."""
+    if (root / "config.json").exists():
+        raise UsageError(f"{root} is a run's folder: give another --workdir for the search")
+    about = {"base": base.to_json(), "space": {name: repr(of) for name, of in space.items()}}
+    try:
+        (root / "trials").mkdir(parents=True, exist_ok=True)
+        (root / ".lock").touch()
+    except OSError as error:
+        raise RunError(f"cannot write to {root}: {reason(error)}") from error
+    with locked(root / ".lock"):
+        _check_search(root / "search.json", base, about)
+        yield
+
+
+def _check_search(file: Path, base: Config, about: dict[str, Any]) -> None:
+    """Writes down what a folder's search is, or makes sure that it is this one."""
+    if not file.exists():
+        with replacing(file) as beside:
+            beside.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+        return
+    try:
+        known = json.loads(file.read_text("utf-8"))
+        differences = Config.from_json(known["base"]).differences(base)
+        differences += ["the space"] * (known["space"] != about["space"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{file} cannot be read: {error}") from error
+    if differences:
+        raise UsageError(
+            f"{file.parent} holds another search ({'; '.join(differences)}): give another --workdir"
+        )
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:
@@ -172,18 +239,20 @@ def _configured(base: Config, values: dict[str, Any]) -> Config:
         for name, value in values.items()
     }
     fields = {name: value for name, value in rounded.items() if not name.startswith("size.")}
-    settings = [f"{n.removeprefix('size.')}={v}" for n, v in rounded.items() if n not in fields]
+    drawn = {n.removeprefix("size."): v for n, v in rounded.items() if n not in fields}
+    given = [one for one in base.size.split(",") if one.partition("=")[0] not in drawn]
+    settings = [f"{name}={value}" for name, value in drawn.items()]
     if "batch_tokens" in fields:
         fields["batch_size"] = 0
-    return replace(base, **fields, size=",".join([base.size, *settings]))
+    return replace(base, **fields, size=",".join([*given, *settings]))
 
 
-def _told(
-    study: Any, drawn: Any, config: Config, figures: dict[str, Any] | None, failure: str | None
-) -> Trial:
+def _told(study: Any, drawn: Any, config: Config, folder: Workdir) -> Trial:
+    """A trial's end, of which the study is told."""
     import optuna
 
-    if figures is None or failure:
+    figures = folder.metrics()
+    if figures is None:
         study.tell(drawn, state=optuna.trial.TrialState.FAIL)
         return Trial(config, None, {}, 0.0)
     scores = figures["validation"]
@@ -194,7 +263,7 @@ def _told(
 
 def _line(trial: Trial, failure: str | None) -> str:
     if trial.merit is None:
-        return f"failed: {failure or 'it ended without figures'}"
+        return f"failed: {failure}"
     scores = trial.figures
     return (
         f"validation accuracy {scores['accuracy']:.4f}, log-loss {scores['log_loss']:.4f}, "

@@ -189,6 +189,21 @@ class Workdir:
             writer.writeheader()
             writer.writerows(history)
 
+    def read_log(self) -> list[dict[str, float]]:
+        """The rows of `log.csv`.
+
+        Raises:
+            RunError: if it is missing or damaged.
+        """
+        try:
+            with (self.path / "log.csv").open(newline="", encoding="utf-8") as file:
+                return [
+                    {name: float(value) for name, value in row.items()}
+                    for row in csv.DictReader(file)
+                ]
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(f"{self.path / 'log.csv'} cannot be read: {error}") from error
+
     def _read_json(self, path: Path) -> Any:
         try:
             return json.loads(path.read_text("utf-8"))

@@ -1,5 +1,6 @@
 """Standardization measures real steps, and nothing else."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -27,6 +28,20 @@ def test_real_steps_get_mean_0_and_deviation_1(rng, numpy, offset):
     output = numpy(layer(features))[np.arange(T) < LENGTHS[:, None]]
     np.testing.assert_allclose(output.mean(0), np.zeros(D), atol=1e-3)
     np.testing.assert_allclose(output.std(0), np.ones(D), atol=1e-3)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(("offset", "scale"), [(1e4, 1.0), (0.0, 1e6), (0.0, 1e-8)])
+def test_half_precision_comes_last(rng, numpy, policy, offset, scale):
+    features = (rng.normal(size=(B, T, D)) * scale + offset).astype("float32")
+    layer = Standardization(dtype=policy)
+    layer.adapt_to_tracks([(features, np.full(B, T))])
+    real = features.reshape(-1, D).astype("float64")
+    expected = (features - real.mean(0)) / real.std(0)
+    found = layer(features)
+    assert keras.backend.standardize_dtype(found.dtype) == layer.compute_dtype
+    found = numpy(keras.ops.cast(found, "float32"))
+    np.testing.assert_allclose(found, expected, atol=3e-2)
 
 
 def test_a_feature_that_never_changes_is_0(numpy):

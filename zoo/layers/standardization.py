@@ -17,7 +17,8 @@ class Standardization(keras.layers.Layer):
     Both are measured by `adapt_to_tracks`, once and before training, over all real steps; until
     then they are 0 and 1. A feature that never changes has the deviation 1. Unlike
     `keras.layers.Normalization`, it knows padding, and what it measured are weights like others,
-    which go by `set_weights` and through checkpoints.
+    which go by `set_weights` and through checkpoints. It computes in float32 whatever the layer's
+    type: far from zero, half precision has no room for a deviation.
 
     Call arguments:
         inputs: `float[..., D]`.
@@ -34,16 +35,14 @@ class Standardization(keras.layers.Layer):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"autocast": False, **kwargs})
         self.supports_masking = True
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes the mean and the deviation of D features."""
-        shape = (input_shape[-1],)
-        self.mean = self.add_weight(shape=shape, name="mean", initializer="zeros", trainable=False)
-        self.deviation = self.add_weight(
-            shape=shape, name="deviation", initializer="ones", trainable=False
-        )
+        settings = {"shape": (input_shape[-1],), "trainable": False, "autocast": False}
+        self.mean = self.add_weight(name="mean", initializer="zeros", **settings)
+        self.deviation = self.add_weight(name="deviation", initializer="ones", **settings)
 
     def adapt_to_tracks(self, batches: Iterable[tuple[Any, Any]]) -> None:
         """Measures the features.
@@ -78,8 +77,13 @@ class Standardization(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         """Shifts and scales."""
-        mean = ops.cast(self.mean, self.compute_dtype)
-        return (inputs - mean) / ops.cast(self.deviation, self.compute_dtype)
+        precise = keras.backend.result_type(inputs.dtype, "float32")
+        mean, deviation = (ops.cast(w, precise) for w in (self.mean, self.deviation))
+        return ops.cast((ops.cast(inputs, precise) - mean) / deviation, self.compute_dtype)
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        """The input's shape, in the layer's type."""
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """The input's shape."""
