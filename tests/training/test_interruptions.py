@@ -102,7 +102,7 @@ def test_a_run_cut_between_its_last_epoch_and_its_figures_is_finished_later(
     whole, data_dir, tmp_path, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(run.Run, "finish", lambda self, data: 1 / 0)
+        patch.setattr(run.Run, "finish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train_and_evaluate(Config(**SMALL), tmp_path, data_dir)
     train_and_evaluate(Config(**SMALL), tmp_path, data_dir)

@@ -242,7 +242,7 @@ def test_word_vectors_are_what_the_embedding_begins_with(data_dir, tmp_path, mon
             for twin in (self._learner.model, self._learner.averaged)
         ),
     )
-    monkeypatch.setattr(run.Run, "finish", lambda self, data: {})
+    monkeypatch.setattr(run.Run, "finish", lambda *_: {})
     config = Config(**SMALL, word_vectors="ppmi")
     train_and_evaluate(config, tmp_path, data_dir)
     np.testing.assert_array_equal(*tables)
