@@ -13,8 +13,9 @@ import pytest
 from tests.leaderboards import IMDB, TWEETS, VOWELS, figures_of, jobs_of, read, store
 from zoo import leaderboard
 from zoo.config import Config
-from zoo.errors import UsageError
+from zoo.errors import RunError, UsageError
 from zoo.leaderboard import Job
+from zoo.leaderboard_table import collect
 
 # Stands in for trainers/train.py: what it is to do stands in a file beside the runs' folders.
 STAND_IN = """
@@ -105,6 +106,18 @@ def test_a_job_that_is_finished_is_not_run_again(root, capsys):
     assert "finished before, test accuracy 0.8000, 12 s of training" in capsys.readouterr().out
     assert job.folder(root).with_name("0.log").read_text() == ""
     assert not (job.folder(root) / "checkpoints").exists()
+
+
+def test_a_run_that_left_test_unscored_is_not_finished(root, capsys):
+    (job,) = jobs = jobs_of(IMDB)
+    store(root, job)
+    path = job.folder(root) / "metrics.json"
+    figures = json.loads(path.read_text())
+    path.write_text(json.dumps({name: of for name, of in figures.items() if name != "test"}))
+    with pytest.raises(RunError, match="holds no finished run"):
+        collect(jobs, root)
+    assert run(jobs, root) == []
+    assert "seed 0: test accuracy 0.8000" in capsys.readouterr().out
 
 
 def test_a_finished_job_of_other_flags_is_a_failure(root, capsys):
