@@ -24,7 +24,6 @@ _EXPORT_DIR = flags.DEFINE_string(
 _EXPORT_NAME = flags.DEFINE_string(
     "export_name", None, "the SavedModel's name; left out: made of task and model"
 )
-
 _SCORE_TEST = flags.DEFINE_boolean(
     "score_test", True, "look at the test split at the end; not while choices are made"
 )
