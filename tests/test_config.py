@@ -35,6 +35,26 @@ from zoo.tasks import TASKS, Task
         ({"epochs": True}, "--epochs=True cannot work: it must be of type int"),
         ({"batch_tokens": 0}, "--batch_tokens=0 --batch_size=0 cannot work: exactly one of them"),
         ({"batch_size": 8}, "--batch_tokens=8192 --batch_size=8 cannot work"),
+        (
+            {"warm_start": "a", "pretrained": "b"},
+            "--warm_start=a --pretrained=b cannot work: training begins with one run",
+        ),
+        (
+            {"pretrained": "b", "word_vectors": "ppmi"},
+            "--word_vectors=ppmi --pretrained=b cannot work",
+        ),
+        (
+            {"pretrained": "b", "task": "japanese_vowels"},
+            "--pretrained=b cannot work: japanese_vowels has no words",
+        ),
+        (
+            {"pretrained": "b", "model": "nb_ngram"},
+            "--pretrained=b cannot work: nb_ngram has no embedding",
+        ),
+        (
+            {"layer_rate_decay": 0.0},
+            "--layer_rate_decay=0.0 cannot work: it must be at most 1 and above 0",
+        ),
         ({"task": "imdb_review"}, "unknown task 'imdb_review': did you mean 'imdb_reviews'?"),
         ({"model": "bilstn"}, "unknown model 'bilstn': did you mean 'bilstm'?"),
         ({"unit": "words"}, "unknown unit 'words': did you mean 'word'?"),

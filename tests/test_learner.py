@@ -69,7 +69,7 @@ def test_a_step_reports_loss_and_correct_answers_of_before():
     logits = a.model(inputs, training=False).numpy().astype("float64")
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     targets = 0.8 * np.eye(2)[labels.numpy()] + 0.1
-    loss, correct = a.step(inputs, labels)
+    loss, correct, _ = a.step(inputs, labels)
     assert loss == pytest.approx(-(targets * log_probabilities).sum(axis=1).mean(), rel=1e-5)
     assert correct == (logits.argmax(axis=1) == labels.numpy()).sum()
 
@@ -176,7 +176,7 @@ def test_features_have_a_step_too():
     config = Config(**SMALL)
     a = Learner(config, FeatureInputs(5), 2, 1)
     batch = {"features": tf.ones((3, 4, 5)), "lengths": tf.constant([4, 2, 1])}
-    loss, _ = a.step(batch, tf.constant([0, 1, 0]))
+    loss, *_ = a.step(batch, tf.constant([0, 1, 0]))
     assert np.isfinite(loss)
 
 
@@ -197,3 +197,34 @@ def test_features_are_measured_in_both_twins():
 def test_inputs_become_a_signature():
     spec = input_signature(make_learner().model)
     assert spec == {"ids": tf.TensorSpec([None, None], tf.int32)}
+
+
+def moved_layers(learner, **batch):
+    before = {layer.name: layer.get_weights() for layer in learner.model.layers}
+    learner.step(*make_batch(**batch))
+    moved = {}
+    for layer in learner.model.layers:
+        steps = [
+            np.abs(new - old).max()
+            for new, old in zip(layer.get_weights(), before[layer.name], strict=True)
+            if new.dtype == np.float32
+        ]
+        if steps:
+            moved[layer.name] = max(steps)
+    return moved
+
+
+def test_layers_thaw_from_the_last_one_down():
+    a = make_learner(model="lstm", size="small,embedding_dim=7,units=5", unfreeze_epochs=2)
+    names = ("logits", "lstm_0", "embedding")
+    for epoch, thawed in ((0, 1), (1, 1), (2, 2), (3, 2), (4, 3), (9, 3)):
+        a.begin_epoch(epoch)
+        moved = moved_layers(a, seed=epoch)
+        assert [name for name in names if moved[name] > 0] == list(names[:thawed])
+
+
+def test_a_layer_takes_its_share_of_what_the_one_above_takes():
+    settings = {"model": "lstm", "size": "small,embedding_dim=7,units=5", "clip_norm": 0.0}
+    whole, shared = (moved_layers(make_learner(**settings, layer_rate_decay=r)) for r in (1, 0.5))
+    for depth, name in enumerate(("logits", "lstm_0", "embedding")):
+        assert shared[name] == pytest.approx(whole[name] * 0.5**depth, rel=1e-4)

@@ -73,6 +73,12 @@ class Config(Settings):
         "folder of a finished run of the same --model, --size and --unit, perhaps on another task: "
         "begin with its words and its weights",
     )
+    pretrained: str = setting(
+        "",
+        "model",
+        "folder of a run of trainers/pretrain.py with the same --model, --size and --unit: begin "
+        "with its words and all but the last layer",
+    )
     dropout_rate: float = setting(
         0.3, "model", "share of the activations dropped in training", at_least=0, below=1
     )
@@ -96,6 +102,19 @@ class Config(Settings):
         "share of each step that the embedding takes; 0 keeps the word vectors as they are",
         at_least=0,
         at_most=1,
+    )
+    layer_rate_decay: float = setting(
+        1.0,
+        "optimisation",
+        "share of each step that a layer takes of what the layer above it takes",
+        above=0,
+        at_most=1,
+    )
+    unfreeze_epochs: int = setting(
+        0,
+        "optimisation",
+        "epochs until one more layer is moved at all, from the last one down; 0: all at once",
+        at_least=0,
     )
     warmup_rate: float = setting(
         0.1,
@@ -150,14 +169,20 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.warm_start and self.word_vectors != "none":
+        if self.warm_start and self.pretrained:
             raise UsageError(
-                f"--word_vectors={self.word_vectors} --warm_start={self.warm_start} cannot work: "
-                "the run to begin with has word vectors; give --word_vectors=none"
+                f"--warm_start={self.warm_start} --pretrained={self.pretrained} cannot work: "
+                "training begins with one run; leave one of them out"
             )
+        for name in ("warm_start", "pretrained"):
+            if getattr(self, name) and self.word_vectors != "none":
+                raise UsageError(
+                    f"--word_vectors={self.word_vectors} --{name}={getattr(self, name)} cannot "
+                    "work: the run to begin with has word vectors; give --word_vectors=none"
+                )
         if get_task(self.task).kind != "text":
-            for name in ("word_vectors", "word_dropout_rate"):
-                if getattr(self, name) not in ("none", 0):
+            for name in ("word_vectors", "pretrained", "word_dropout_rate"):
+                if getattr(self, name) not in ("none", "", 0):
                     raise UsageError(
                         f"--{name}={getattr(self, name)} cannot work: {self.task} has no words; "
                         f"leave it out"
@@ -173,7 +198,11 @@ class Config(Settings):
                     f"--model={self.model} cannot work: {self.task} has no words to count; "
                     "choose another one"
                 )
-            for name, unused in (("word_vectors", "none"), ("embedding_step_rate", 1.0)):
+            for name, unused in (
+                ("word_vectors", "none"),
+                ("pretrained", ""),
+                ("embedding_step_rate", 1.0),
+            ):
                 if getattr(self, name) != unused:
                     raise UsageError(
                         f"--{name}={getattr(self, name)} cannot work: {self.model} has no "

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from zoo import metrics, pipeline, plots
 from zoo.checkpoint import Checkpoints, Progress, replacing
-from zoo.config import Config
 from zoo.errors import Diverged, RunError, UsageError
 from zoo.interrupts import Signals
 from zoo.learner import Learner, divide_logits, logits_function
@@ -36,9 +35,9 @@ class Run:
     """A run under way.
 
     Args:
-        config: what is trained, and how.
+        config: a `zoo.config.Config`: what is trained, and how.
         folder: where it leaves its files.
-        data: on what.
+        data: a `zoo.pipeline.EncodedTask`: on what.
         signals: what may interrupt it.
         known: the model that training begins with, its vocabulary being the beginning of the
             data's, and the names of its classes; `None` for a random one.
@@ -46,9 +45,9 @@ class Run:
 
     def __init__(
         self,
-        config: Config,
+        config: Any,
         folder: Workdir,
-        data: pipeline.EncodedTask,
+        data: Any,
         signals: Signals,
         known: tuple[keras.Model, tuple[str, ...]] | None = None,
     ) -> None:
@@ -58,9 +57,9 @@ class Run:
         self._train = data.splits["train"]
         self._validation = data.splits["validation"]
         self._total_steps = sum(len(self._plan(epoch)) for epoch in range(config.epochs))
-        inputs = _model_inputs(data)
+        inputs = model_inputs(data)
         try:
-            self._learner = Learner(config, inputs, len(data.task.classes), self._total_steps)
+            self._learner = self._make_learner(inputs, data)
         except tf.errors.ResourceExhaustedError as error:
             raise RunError(
                 f"out of memory: --size={config.size} with --vocabulary_size="
@@ -76,6 +75,9 @@ class Run:
             f"{self._learner.model.count_params():,} parameters"
         )
 
+    def _make_learner(self, inputs: TokenInputs | FeatureInputs, data: Any) -> Any:
+        return Learner(self._config, inputs, len(data.task.classes), self._total_steps)
+
     def _plan(self, epoch: int) -> list[np.ndarray]:
         config = self._config
         return pipeline.batch_plan(
@@ -89,7 +91,7 @@ class Run:
     def _restore_or_begin(
         self,
         inputs: TokenInputs | FeatureInputs,
-        data: pipeline.EncodedTask,
+        data: Any,
         known: tuple[keras.Model, tuple[str, ...]] | None,
     ) -> None:
         progress = self._progress
@@ -103,12 +105,17 @@ class Run:
             return
         if self._config.word_vectors == "ppmi" and isinstance(inputs, TokenInputs):
             self._learner.set_word_vectors(self._ppmi_vectors(inputs))
+        self._prepare_learner(data, known)
+        self._folder.begin(self._config, data.fingerprint, data.vocabulary)
+
+    def _prepare_learner(
+        self, data: Any, known: tuple[keras.Model, tuple[str, ...]] | None
+    ) -> None:
         plan = pipeline.in_order_plan(self._train.lengths, batch_tokens=_EVALUATION_TOKENS)
         self._learner.adapt(pipeline.batches(self._train, plan))
         if known is not None:
             model, classes = known
             self._learner.begin_with(model, same_classes=classes == data.task.classes)
-        self._folder.begin(self._config, data.fingerprint, data.vocabulary)
 
     def _ppmi_vectors(self, inputs: TokenInputs) -> np.ndarray:
         # Late: no other run pays for the import.
@@ -146,6 +153,7 @@ class Run:
     def _train_epoch(self) -> None:
         progress = self._progress
         plan = self._plan(progress.epoch)
+        self._learner.begin_epoch(progress.epoch)
         if not progress.step_in_epoch:
             progress.sums = {"loss": 0.0, "correct": 0, "examples": 0, "seconds": 0.0}
         sums = progress.sums
@@ -160,14 +168,13 @@ class Run:
             disable=None,
         ) as bar:
             for inputs, labels in bar:
-                loss, correct = self._step(inputs, labels)
-                rows = int(labels.shape[0])
+                loss, correct, answers = self._step(inputs, labels)
                 progress.step += 1
                 progress.step_in_epoch += 1
                 now = time.monotonic()
-                sums["loss"] += loss * rows
+                sums["loss"] += loss * answers
                 sums["correct"] += correct
-                sums["examples"] += rows
+                sums["examples"] += answers
                 sums["seconds"] += now - before
                 before = now
                 bar.set_postfix(
@@ -179,10 +186,10 @@ class Run:
                 if now - self._saved >= self._config.checkpoint_seconds:
                     self._save()
 
-    def _step(self, inputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tuple[float, int]:
+    def _step(self, inputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tuple[float, int, int]:
         step = self._progress.step + 1
         try:
-            loss, correct = self._learner.step(inputs, labels)
+            loss, correct, answers = self._learner.step(inputs, labels)
         except tf.errors.ResourceExhaustedError as error:
             shape = next(iter(inputs.values())).shape
             raise RunError(
@@ -191,7 +198,7 @@ class Run:
             ) from error
         if not np.isfinite(loss):
             raise self._diverged(f"the loss of step {step} is {loss}")
-        return loss, correct
+        return loss, correct, answers
 
     def _diverged(self, what: str) -> RunError:
         kept = {
@@ -229,9 +236,7 @@ class Run:
         if not learner.is_finite():
             raise self._diverged(f"after step {progress.step} the weights are not finite")
         try:
-            figures, _ = evaluate_split(
-                learner.logits, self._validation, "validation", self._stop_if_asked
-            )
+            figures = self._validate()
         except Diverged as error:
             raise self._diverged(str(error)) from error
         row = {
@@ -262,6 +267,10 @@ class Run:
             f"{', the best so far' if better else ''}"
         )
         return row
+
+    def _validate(self) -> dict[str, Any]:
+        split = self._validation
+        return evaluate_split(self._learner.logits, split, "validation", self._stop_if_asked)[0]
 
     def _merit(self, row: dict[str, Any]) -> tuple[float, float]:
         accuracy, log_loss = row["validation_accuracy"], row["validation_log_loss"]
@@ -351,7 +360,8 @@ def evaluate_split(
     return figures | {"seconds": seconds, "examples_per_second": len(split) / seconds}, logits
 
 
-def _model_inputs(data: pipeline.EncodedTask) -> TokenInputs | FeatureInputs:
+def model_inputs(data: Any) -> TokenInputs | FeatureInputs:
+    """What a batch of `data` holds, as a model is told of it."""
     if data.num_features is not None:
         return FeatureInputs(data.num_features)
     assert data.settings is not None

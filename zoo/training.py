@@ -95,12 +95,11 @@ def train_and_evaluate(
         settings, progress = _text_settings(config, task), sys.stderr.isatty()
         data = pipeline.encode(task, resolve(data_dir), settings, progress=progress)
         known = None
-        if config.warm_start:
-            before = _load_known(config)
-            known = before.model, before.task.classes
+        if config.warm_start or config.pretrained:
+            model, classes, words = _load_known(config)
+            known = model, classes
             if data.vocabulary:
-                assert before.encoder is not None
-                both = dict.fromkeys(before.encoder.vocabulary + data.vocabulary)
+                both = dict.fromkeys(words + data.vocabulary)
                 data = pipeline.encode(
                     task, resolve(data_dir), settings, tuple(both), progress=progress
                 )
@@ -206,26 +205,45 @@ def encode_again(
     if encoder is None or encoder.vocabulary == data.vocabulary:
         return data
     # One that began with another run's holds words that no data tell of, besides all of theirs.
-    if not trained.config.warm_start or not set(data.vocabulary) <= set(encoder.vocabulary):
+    begun = trained.config.warm_start or trained.config.pretrained
+    if not begun or not set(data.vocabulary) <= set(encoder.vocabulary):
         raise RunError(f"the data of {task.name} have changed since the run")
     return pipeline.encode(task, resolve(data_dir), settings, encoder.vocabulary)
 
 
-def _load_known(config: Config) -> Trained:
-    """The run that training begins with."""
-    before = load_trained(config.warm_start)
-    ours, theirs = (
-        {"model": c.model, "size": c.size, "kind": t.kind}
-        | ({"unit": c.unit} if t.kind == "text" else {})
-        for c, t in ((config, get_task(config.task)), (before.config, before.task))
+def _load_known(config: Config) -> tuple[keras.Model, tuple[str, ...], tuple[str, ...]]:
+    """The model that training begins with, its classes and its words."""
+    if config.pretrained:
+        # Late: no other run pays for the import.
+        from zoo.pretraining import load_pretrained
+
+        before = load_pretrained(config.pretrained)
+        _compare("pretrained", config, {"model", "size", "unit"}, before.config)
+        return before.model, (), before.encoder.vocabulary
+    trained = load_trained(config.warm_start)
+    ours, theirs = (get_task(c.task).kind for c in (config, trained.config))
+    if ours != theirs:
+        raise UsageError(
+            f"--warm_start={config.warm_start} cannot work: that run has kind {theirs!r}, not "
+            f"{ours!r}"
+        )
+    _compare(
+        "warm_start",
+        config,
+        {"model", "size"} | ({"unit"} if ours == "text" else set()),
+        trained.config,
     )
-    for name, value in theirs.items():
-        if ours.get(name) != value:
+    encoder = trained.encoder
+    return trained.model, trained.task.classes, encoder.vocabulary if encoder else ()
+
+
+def _compare(flag: str, config: Config, names: set[str], theirs: Any) -> None:
+    for name in sorted(names):
+        if getattr(config, name) != getattr(theirs, name):
             raise UsageError(
-                f"--warm_start={config.warm_start} cannot work: that run has {name} {value!r}, not "
-                f"{ours.get(name)!r}"
+                f"--{flag}={getattr(config, flag)} cannot work: that run has {name} "
+                f"{getattr(theirs, name)!r}, not {getattr(config, name)!r}"
             )
-    return before
 
 
 def _text_settings(config: Config, task: Task) -> TextSettings | None:

@@ -20,6 +20,7 @@ import zoo
 from zoo.checkpoint import replacing
 from zoo.config import Config
 from zoo.errors import RunError, UsageError, reason
+from zoo.settings import Settings
 
 _SCALAR = tf.compat.v1.SummaryMetadata(
     plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"),
@@ -44,11 +45,13 @@ class Workdir:
 
     Args:
         path: the folder.
+        kind: of its configuration.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], kind: type[Settings] = Config) -> None:
         if not os.fspath(path):
             raise UsageError("--workdir= cannot work: it must name a folder")
+        self._kind = kind
         self.path = Path(path).expanduser()
         self.model = self.path / "model.keras"
         self.checkpoints = self.path / "checkpoints"
@@ -58,7 +61,7 @@ class Workdir:
         self._vocabulary = self.path / "vocabulary.txt"
 
     @contextlib.contextmanager
-    def claimed(self, config: Config) -> Iterator[None]:
+    def claimed(self, config: Settings) -> Iterator[None]:
         """Keeps the folder for one run of `config`, before any time is spent on it.
 
         Raises:
@@ -94,7 +97,7 @@ class Workdir:
                 "another --workdir, a new or empty folder"
             )
 
-    def _compare(self, config: Config) -> None:
+    def _compare(self, config: Settings) -> None:
         differences = self.config().differences(config)
         if differences:
             raise UsageError(
@@ -116,7 +119,7 @@ class Workdir:
             undo.pop_all()
             return lock
 
-    def begin(self, config: Config, fingerprint: str, vocabulary: Sequence[str]) -> None:
+    def begin(self, config: Any, fingerprint: str, vocabulary: Sequence[str]) -> None:
         """Writes down what this run is of."""
         with replacing(self._vocabulary) as beside:
             beside.write_text("".join(f"{word}\n" for word in vocabulary), "utf-8")
@@ -128,7 +131,7 @@ class Workdir:
         }
         self._write_json(self._config, content)
 
-    def resume(self, config: Config, fingerprint: str) -> None:
+    def resume(self, config: Any, fingerprint: str) -> None:
         """Makes sure that a run can go on.
 
         Raises:
@@ -154,10 +157,10 @@ class Workdir:
                 "train in another --workdir"
             ) from error
 
-    def config(self) -> Config:
-        """The configuration of the run."""
+    def config(self) -> Any:
+        """The configuration of the run, of the kind that it was asked for."""
         try:
-            return Config.from_json(self._read_json(self._config)["config"])
+            return self._kind.from_json(self._read_json(self._config)["config"])
         except (KeyError, TypeError, UsageError) as error:
             raise RunError(f"{self._config} is not of this version: {error}") from error
 

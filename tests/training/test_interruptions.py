@@ -175,7 +175,7 @@ def test_a_checkpoint_of_other_variables_is_refused(data_dir, tmp_path, monkeypa
 
 def test_a_run_that_kept_nothing_is_in_no_ones_way(data_dir, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", lambda self, *batch: (float("nan"), 0))
+        patch.setattr(Learner, "step", lambda self, *batch: (float("nan"), 0, 1))
         with pytest.raises(RunError, match="the loss of step 1 is nan"):
             train_and_evaluate(Config(**SMALL), tmp_path, data_dir)
     other = Config(**SMALL | {"epochs": 1})

@@ -7,6 +7,7 @@ warm-up: Xiong et al. 2020. A size may choose besides
                   2022) or relative (Raffel et al. 2020)
     norm          pre or post
     feedforward   relu, gelu or swiglu (Shazeer 2020)
+    attention     full, or causal: no step attends to those behind it
 
 as in `size="small,position=rotary,feedforward=swiglu"`.
 """
@@ -25,6 +26,7 @@ CHOICES = {
     "position": ("sinusoidal", "rotary", "alibi", "relative"),
     "norm": ("pre", "post"),
     "feedforward": ("relu", "gelu", "swiglu"),
+    "attention": ("full", "causal"),
 }
 SEARCH: Space = {
     **COMMON,
@@ -68,7 +70,7 @@ def build(
             # What it gives is dropped instead: to drop the weights would need them in memory.
             attention_dropout=0.0,
             name=f"block_{layer}",
-        )(x)
+        )(x, use_causal_mask=chosen["attention"] == "causal")
     if chosen["norm"] == "pre":
         x = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")(x)
     return parts.classify(tensors, x, num_classes, dropout_rate=dropout_rate, name="transformer")
