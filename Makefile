@@ -40,7 +40,7 @@ recipes:  ## list the recipes, each with what it reached
 	@awk 'FNR == 1 { sub(/^# */, ""); print FILENAME; print "  " $$0 }' trainers/recipes/*.flags
 
 leaderboard: $(VENV)/.installed-plot  ## train every model on every task that needs no network, or go on with it
-	$(BIN)/python trainers/leaderboard.py --resume --out=docs/leaderboard
+	$(BIN)/python trainers/leaderboard.py --resume --results=docs/leaderboard.jsonl --out=docs/leaderboard
 
 test: $(VENV)/.installed-test  ## run the whole suite, and the layers' on every other backend installed
 	$(PYTEST)

@@ -1,13 +1,15 @@
 """Every model on every task over several seeds, one job at a time, whatever befalls.
 
 A job is one run: a task, a model and a seed, trained by a fresh process of `trainers/train.py` in a
-folder of its own, so that a job that fails fails alone. The folders are all the state there is:
+folder of its own, so that a job that fails fails alone. The folders are the state:
 
     ROOT/TASK/MODEL/SEED/       the run, as `zoo.training` leaves it, checkpoints removed at its end
     ROOT/TASK/MODEL/SEED.log    what its processes printed; a lock on it is a job's claim
 
 A folder that holds a finished run is not run again; one that holds half a run goes on to the very
-same end. `zoo.leaderboard_table` makes its table and figures of the folders alone.
+same end. The figures of finished runs may be kept in a file besides (`zoo.leaderboard_results`): a
+job that it knows is not run again, whatever became of its folder. `zoo.leaderboard_table` makes its
+table and pictures of the folders and the file alone.
 """
 
 import shutil
@@ -19,6 +21,7 @@ from typing import IO, Any
 from zoo.config import Config
 from zoo.errors import RunError, UsageError, unknown_name
 from zoo.interrupts import Signals
+from zoo.leaderboard_results import Results
 from zoo.models import MODELS, WITHOUT_EMBEDDING
 from zoo.processes import claimed_log, run_to_end
 from zoo.run import say
@@ -112,7 +115,13 @@ def plan(
     return jobs
 
 
-def run(jobs: Sequence[Job], root: Path, train: Sequence[str], resume: bool) -> list[str]:
+def run(
+    jobs: Sequence[Job],
+    root: Path,
+    train: Sequence[str],
+    resume: bool,
+    results: Results | None = None,
+) -> list[str]:
     """Runs the jobs that are not finished, one at a time, and prints a line for each.
 
     A signal is passed on to the job, which saves its state; a second one kills it. A job that
@@ -124,6 +133,7 @@ def run(jobs: Sequence[Job], root: Path, train: Sequence[str], resume: bool) -> 
         root: the leaderboard's folder.
         train: the command that a job's flags are added to.
         resume: whether there may be runs in the folder.
+        results: what is known of jobs that ran before; those that end are written there.
 
     Returns:
         The jobs that failed; why was printed.
@@ -147,11 +157,16 @@ def run(jobs: Sequence[Job], root: Path, train: Sequence[str], resume: bool) -> 
             now, waiting = waiting, []
             for number, job in now:
                 label = f"[{number}/{len(jobs)}] {job}"
+                if results and (known := results.of(job)):
+                    say(f"{label}: known, {_summary(known['figures'])}")
+                    continue
                 with claimed_log(_log(job.folder(root)), wait, label, signals) as log:
                     if log is None:
                         waiting.append((number, job))
                         continue
                     failure = _run_job(job, root, train, label, log, signals)
+                if not failure and results:
+                    results.add(job, Workdir(job.folder(root)).metrics() or {})
                 if failure:
                     failures.append(str(job))
                     say(f"{label}: failed: {failure}")

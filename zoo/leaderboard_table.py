@@ -12,6 +12,7 @@ import numpy as np
 from zoo.checkpoint import replacing
 from zoo.errors import RunError
 from zoo.leaderboard import Job, finished
+from zoo.leaderboard_results import Results
 from zoo.workdir import Workdir
 
 _RESAMPLES = 100_000
@@ -94,8 +95,15 @@ def interval(accuracy: float, examples: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def collect(jobs: Sequence[Job], root: Path) -> tuple[list[Row], dict[str, Any]]:
+def collect(
+    jobs: Sequence[Job], root: Path, results: Results | None = None
+) -> tuple[list[Row], dict[str, Any]]:
     """The lines of the table, and what they depend on, from the finished runs.
+
+    Args:
+        jobs: whose runs are compared.
+        root: the leaderboard's folder.
+        results: the figures of runs whose folders may be gone.
 
     Returns:
         The rows, in the order of the tasks and in each the highest accuracy first; and the
@@ -108,15 +116,16 @@ def collect(jobs: Sequence[Job], root: Path) -> tuple[list[Row], dict[str, Any]]
     found: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
     about: dict[str, Any] = {"machines": [], "versions": [], "days": [], "unfinished": []}
     for job in jobs:
-        folder = Workdir(job.folder(root))
-        if (figures := finished(folder)) is None:
+        known = _known(job, root, results)
+        if known is None:
             about["unfinished"].append(str(job))
             continue
+        figures, ended = known
         of_model = found.setdefault((job.config.task, job.config.model), {})
         of_model[job.config.seed] = figures
         if _manner(figures) != _manner(next(iter(of_model.values()))):
-            raise RunError(f"the seeds in {folder.path.parent} are of runs that differ in more")
-        ended = date.fromtimestamp((folder.path / "metrics.json").stat().st_mtime).isoformat()
+            where = job.folder(root).parent
+            raise RunError(f"the seeds in {where} are of runs that differ in more")
         for key, value in (
             ("machines", figures["machine"]),
             ("versions", figures["test"]["versions"]),
@@ -131,6 +140,16 @@ def collect(jobs: Sequence[Job], root: Path) -> tuple[list[Row], dict[str, Any]]
     return [
         row for task in dict.fromkeys(row.task for row in rows) for row in _ranked(rows, task)
     ], about
+
+
+def _known(job: Job, root: Path, results: Results | None) -> tuple[dict[str, Any], str] | None:
+    """The figures of a job's finished run, and the day on which it ended."""
+    if results and (line := results.of(job)):
+        return line["figures"], line["ended"]
+    folder = Workdir(job.folder(root))
+    if (figures := finished(folder)) is None:
+        return None
+    return figures, date.fromtimestamp((folder.path / "metrics.json").stat().st_mtime).isoformat()
 
 
 def _manner(figures: dict[str, Any]) -> tuple[dict[str, Any], int, list[tuple[int, ...]]]:
@@ -240,16 +259,19 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def write(jobs: Sequence[Job], root: Path, out: Path, command: str) -> list[Path]:
+def write(
+    jobs: Sequence[Job], root: Path, out: Path, command: str, results: Results | None = None
+) -> list[Path]:
     """Writes `OUT.md`, `OUT.json` and, where matplotlib is installed, `OUT_….png`.
 
-    Needs the runs' folders alone, neither data nor training.
+    Needs the runs' folders or their figures alone, neither data nor training.
 
     Args:
         jobs: whose runs are compared; those not finished are named.
         root: the leaderboard's folder.
         out: the files' name without its ending.
         command: what to type for the same again.
+        results: the figures of runs whose folders may be gone.
 
     Returns:
         The files written.
@@ -259,7 +281,7 @@ def write(jobs: Sequence[Job], root: Path, out: Path, command: str) -> list[Path
     """
     from zoo.leaderboard_plots import draw  # it knows Row
 
-    rows, about = collect(jobs, root)
+    rows, about = collect(jobs, root, results)
     about, out = {"command": command} | about, out.expanduser()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
