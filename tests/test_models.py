@@ -268,6 +268,9 @@ def test_single_numbers_of_a_size_can_be_changed(kind):
         ("transformer", "position=rotary", "block_0", {"position": "rotary", "norm": "pre"}),
         ("transformer", "position=alibi,norm=post", "block_0", {"position": "alibi"}),
         ("transformer", "position=relative", "block_0", {"position": "relative"}),
+        ("transformer", "position=learned", "positions", {"max_length": 512}),
+        ("transformer", "embedding_norm=yes,norm=post", "embedding_norm", {"epsilon": 1e-6}),
+        ("transformer", "epsilon=1e-12", "norm", {"epsilon": 1e-12}),
         ("transformer", "feedforward=swiglu", "block_0", {"gated": True, "position": None}),
     ],
 )
@@ -278,7 +281,8 @@ def test_what_a_size_may_choose_reaches_the_layer(family, size, layer, attribute
     assert {name: getattr(found, name) for name in attributes} == attributes
     names = {one.name for one in model.layers}
     if family == "transformer":
-        assert ("positions" in names) == ("position" not in size)
+        assert ("positions" in names) == ("position" not in size or "learned" in size)
+        assert ("embedding_norm" in names) == ("embedding_norm" in size)
         assert ("norm" in names) == ("norm=post" not in size)
     batch = make_batch("tokens")
     expected = predict(model, batch)
@@ -286,6 +290,28 @@ def test_what_a_size_may_choose_reaches_the_layer(family, size, layer, attribute
     optimizer, labels = keras.optimizers.Adam(1e-4), np.arange(ROWS) % CLASSES
     losses = [train_step(model, batch, labels, optimizer) for _ in range(3)]
     assert losses[2] < losses[0]
+
+
+def test_a_named_size_may_say_its_choices_and_a_change_still_counts():
+    model = make_model("transformer", "tokens", size="minilm,num_layers=1,feedforward_dim=13")
+    block = model.get_layer("block_0")
+    assert (block.norm, block.epsilon, block.feedforward_dim) == ("post", 1e-12, 13)
+    assert model.get_layer("positions").max_length == 512
+    other = make_model("transformer", "tokens", size="minilm,num_layers=1,position=alibi,norm=pre")
+    assert (other.get_layer("block_0").position, other.get_layer("block_0").norm) == (
+        "alibi",
+        "pre",
+    )
+
+
+def test_learnt_positions_are_refused_for_tracks():
+    with pytest.raises(ValueError, match="position=learned cannot work: a track of features has"):
+        make_model("transformer", "features", size="small,position=learned")
+
+
+def test_word_dropout_puts_the_unknown_id_of_its_inputs():
+    model = MODELS["bag"](TokenInputs(IDS, unknown_id=5), CLASSES, word_dropout_rate=0.5)
+    assert model.get_layer("word_dropout").unknown_id == 5
 
 
 @pytest.mark.parametrize("family", ["lstm", "bilstm", "lstm_attention"])

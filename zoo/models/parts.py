@@ -39,12 +39,14 @@ class TokenInputs:
 
     Args:
         num_ids: size of the embedding table: words, the padding id and the unknown id.
+        unknown_id: what word dropout puts in a word's place.
 
     Raises:
         ValueError: if `num_ids` has no room for padding and one more id.
     """
 
     num_ids: int
+    unknown_id: int = 1
 
     def __post_init__(self) -> None:
         # Whole numbers of NumPy's are as good, but no JSON.
@@ -74,7 +76,7 @@ class FeatureInputs:
 RESIDUAL_SHARE = 0.25
 
 Inputs = TokenInputs | FeatureInputs
-Sizes = Mapping[str, Mapping[str, int]]
+Sizes = Mapping[str, Mapping[str, Any]]
 Choices = Mapping[str, tuple[str, ...]]
 
 
@@ -83,7 +85,8 @@ def resolve_size(size: str, sizes: Sizes, choices: Choices | None = None) -> dic
 
     Args:
         size: a name in `sizes`, then any number of `,number=value` and `,choice=word`.
-        sizes: the family's named sizes; a number that is 0 there is left out unless given.
+        sizes: the family's named sizes, of numbers, and of words where a choice is not the usual
+            one; a number that is 0 there is left out unless given.
         choices: the words that each choice of the family is between, the usual one first.
 
     Returns:
@@ -104,7 +107,9 @@ def resolve_size(size: str, sizes: Sizes, choices: Choices | None = None) -> dic
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"size {name!r} is unknown: {hint}it is one of {', '.join(sizes)}")
     choices = choices or {}
-    chosen: dict[str, Any] = {**sizes[name], **{key: words[0] for key, words in choices.items()}}
+    usual = {key: words[0] for key, words in choices.items()}
+    # The numbers first, as they are listed where a name is unknown.
+    chosen: dict[str, Any] = {**sizes[name], **usual, **sizes[name]}
     given = set()
     for change in changes:
         key, _, value = change.partition("=")
@@ -180,10 +185,10 @@ def embed(
     check_rate("dropout_rate", dropout_rate)
     check_rate("word_dropout_rate", word_dropout_rate)
     match inputs:
-        case TokenInputs(num_ids):
+        case TokenInputs(num_ids, unknown_id):
             ids = keras.Input((None,), dtype="int32", name="ids")
             tensors = {"ids": ids}
-            seen = WordDropout(word_dropout_rate, name="word_dropout")(ids)
+            seen = WordDropout(word_dropout_rate, unknown_id, name="word_dropout")(ids)
             x = keras.layers.Embedding(num_ids, width, mask_zero=True, name="embedding")(seen)
         case FeatureInputs(num_features):
             if word_dropout_rate:
