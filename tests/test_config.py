@@ -52,8 +52,8 @@ from zoo.tasks import TASKS, Task
             "--pretrained=b cannot work: nb_ngram has no embedding",
         ),
         (
-            {"layer_rate_decay": 0.0},
-            "--layer_rate_decay=0.0 cannot work: it must be at most 1 and above 0",
+            {"layer_step_rate": 0.0},
+            "--layer_step_rate=0.0 cannot work: it must be at most 1 and above 0",
         ),
         ({"task": "imdb_review"}, "unknown task 'imdb_review': did you mean 'imdb_reviews'?"),
         ({"model": "bilstn"}, "unknown model 'bilstn': did you mean 'bilstm'?"),
@@ -61,6 +61,7 @@ from zoo.tasks import TASKS, Task
         ({"select_by": "acuracy"}, "unknown select_by 'acuracy': did you mean 'accuracy'?"),
         ({"mixed_precision": "float15"}, "did you mean 'float16'?"),
         ({"word_vectors": "pmi"}, "did you mean 'ppmi'?"),
+        ({"unit": "wordpiece"}, "--unit=wordpiece cannot work without --pretrained"),
     ],
 )
 def test_what_cannot_work_is_refused_with_what_would(values, message):

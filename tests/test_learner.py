@@ -85,6 +85,22 @@ def test_the_embedding_takes_its_share_of_a_step(share):
         np.testing.assert_allclose(weight.numpy() - old, expected * (full.numpy() - old), atol=1e-7)
 
 
+def test_each_layer_takes_its_share_of_what_the_one_above_takes():
+    size = {"model": "transformer", "size": "small,embedding_dim=8,num_heads=2,num_layers=2"}
+    whole = make_learner(**size)
+    part = make_learner(**size, layer_step_rate=0.5, embedding_step_rate=0.25)
+    before = {weight.path: weight.numpy() for weight in part.model.trainable_weights}
+    for a in (whole, part):
+        a.step(*make_batch())
+    expected = {"logits": 1.0, "norm": 0.5, "block_1": 0.25, "block_0": 0.125}
+    expected["embedding"] = 0.0625 * 0.25
+    pairs = zip(whole.model.trainable_weights, part.model.trainable_weights, strict=True)
+    for full, weight in pairs:
+        share = expected[weight.path.split("/")[0]]
+        moved = weight.numpy() - before[weight.path]
+        np.testing.assert_allclose(moved, share * (full.numpy() - before[weight.path]), atol=1e-7)
+
+
 def test_the_learning_rate_rises_and_falls_to_nothing():
     a = make_learner(warmup_rate=0.25, learning_rate=0.1)
     rates = []
@@ -221,10 +237,3 @@ def test_layers_thaw_from_the_last_one_down():
         a.begin_epoch(epoch)
         moved = moved_layers(a, seed=epoch)
         assert [name for name in names if moved[name] > 0] == list(names[:thawed])
-
-
-def test_a_layer_takes_its_share_of_what_the_one_above_takes():
-    settings = {"model": "lstm", "size": "small,embedding_dim=7,units=5", "clip_norm": 0.0}
-    whole, shared = (moved_layers(make_learner(**settings, layer_rate_decay=r)) for r in (1, 0.5))
-    for depth, name in enumerate(("logits", "lstm_0", "embedding")):
-        assert shared[name] == pytest.approx(whole[name] * 0.5**depth, rel=1e-4)

@@ -25,13 +25,15 @@ class Config(Settings):
     unit: str = setting(
         "word",
         "data",
-        "what a token is; a bigram is two neighbouring characters",
-        choices=("word", "character", "bigram", "byte"),
+        "what a token is; a bigram is two neighbouring characters, word pieces are those of "
+        "--pretrained",
+        choices=("word", "character", "bigram", "byte", "wordpiece"),
     )
     vocabulary_size: int = setting(
         20_000,
         "data",
-        "token ids at most, padding and the unknown one included; not used with --unit=byte",
+        "token ids at most, padding and the unknown one included; not used with --unit=byte and "
+        "wordpiece",
         at_least=3,
     )
     max_length: int = setting(
@@ -76,8 +78,9 @@ class Config(Settings):
     pretrained: str = setting(
         "",
         "model",
-        "folder of a run of trainers/pretrain.py with the same --model, --size and --unit: begin "
-        "with its words and all but the last layer",
+        "what to begin with all but the last layer of: folder of a run of trainers/pretrain.py "
+        "with the same --model, --size and --unit; or minilm, or the folder of a BERT in Hugging "
+        "Face layout, with its --size and --unit=wordpiece",
     )
     dropout_rate: float = setting(
         0.3, "model", "share of the activations dropped in training", at_least=0, below=1
@@ -103,7 +106,7 @@ class Config(Settings):
         at_least=0,
         at_most=1,
     )
-    layer_rate_decay: float = setting(
+    layer_step_rate: float = setting(
         1.0,
         "optimisation",
         "share of each step that a layer takes of what the layer above it takes",
@@ -173,6 +176,10 @@ class Config(Settings):
             raise UsageError(
                 f"--warm_start={self.warm_start} --pretrained={self.pretrained} cannot work: "
                 "training begins with one run; leave one of them out"
+            )
+        if self.unit == "wordpiece" and not (self.warm_start or self.pretrained):
+            raise UsageError(
+                "--unit=wordpiece cannot work without --pretrained, whose pieces they are"
             )
         for name in ("warm_start", "pretrained"):
             if getattr(self, name) and self.word_vectors != "none":

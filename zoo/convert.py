@@ -1,4 +1,4 @@
-"""Weights from elsewhere: PyTorch's LSTM and attention, and LSTMs kept gate by gate.
+"""Weights from elsewhere: PyTorch's LSTM and attention, LSTMs kept gate by gate, and BERTs.
 
 What comes from PyTorch may be a module or its state dict, of tensors or of NumPy arrays. What goes
 there is a state dict for `load_state_dict`. PyTorch itself is needed for its tensors alone.
@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from zoo.bert import Bert, from_bert
 from zoo.layers.arguments import check_positive
 from zoo.layers.gate_weights import GateWeights, gates_from_lstm, lstm_from_gates
 
 __all__ = [
+    "Bert",
     "GateWeights",
     "attention_from_torch",
     "attention_to_torch",
+    "from_bert",
     "gates_from_lstm",
     "lstm_from_gates",
     "lstm_from_torch",

@@ -19,8 +19,9 @@ from keras.src.backend import get_keras_mask
 from zoo.errors import UsageError
 from zoo.layers import LSTM, MaskedPooling, MinLSTM, MultiHeadAttention, TransformerBlock
 from zoo.metrics import softmax
-from zoo.text import UNKNOWN_ID, TextEncoder, truncate
+from zoo.text import TextEncoder, truncate
 from zoo.training import Trained
+from zoo.wordpiece import WordPieceEncoder
 
 # Points of the path that are computed together hold as many tokens as this, about.
 _TOKENS_AT_ONCE = 4_096
@@ -128,7 +129,7 @@ def explain(trained: Trained, text: str, steps: int = 128) -> Explanation:
     # What Python cannot encode, the model would not have got: it stands for bytes that are no text.
     raw = tf.constant([text.encode("utf-8", "surrogatepass")])
     ids = trained.encoder(raw).numpy()[0]
-    tokens, left_out = _tokens(trained.encoder, raw)
+    tokens, left_out = _tokens(trained.encoder, raw, ids)
     model, inputs = trained.model, {"ids": tf.constant(ids[None])}
     probabilities = softmax(model(inputs, training=False).numpy())[0]  # float[C]
     target = int(probabilities.argmax())
@@ -138,7 +139,7 @@ def explain(trained: Trained, text: str, steps: int = 128) -> Explanation:
         task=trained.task.name,
         model=trained.config.model,
         tokens=tokens,
-        unknown=tuple(bool(i == UNKNOWN_ID) for i in ids),
+        unknown=tuple(bool(i == trained.encoder.unknown_id) for i in ids),
         tokens_left_out=left_out,
         probabilities=dict(zip(trained.task.classes, probabilities.tolist(), strict=True)),
         label=trained.task.classes[target],
@@ -151,8 +152,13 @@ def explain(trained: Trained, text: str, steps: int = 128) -> Explanation:
     )
 
 
-def _tokens(encoder: TextEncoder, raw: tf.Tensor) -> tuple[tuple[str, ...], int]:
+def _tokens(
+    encoder: TextEncoder | WordPieceEncoder, raw: tf.Tensor, ids: np.ndarray
+) -> tuple[tuple[str, ...], int]:
     """The tokens that the ids of one text stand for, and how many were cut out between them."""
+    if isinstance(encoder, WordPieceEncoder):
+        # Less the two tokens around them.
+        return tuple(encoder.words(ids)), int(encoder.pieces(raw).row_lengths()[0]) - len(ids) + 2
     every = encoder.split(raw)
     kept = truncate(every, encoder.settings.max_length)[0].numpy()
     # A lone byte of several that make a character is no text: it is shown by its number.

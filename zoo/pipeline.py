@@ -35,6 +35,7 @@ from zoo.prepared import (
 )
 from zoo.tasks import Task
 from zoo.text import RULES_VERSION, TextEncoder, TextSettings, learn_vocabulary
+from zoo.wordpiece import make_encoder
 
 __all__ = [
     "EncodedTask",
@@ -61,7 +62,8 @@ class EncodedTask:
     Args:
         task: the task.
         settings: how its texts became ids; `None` for features.
-        vocabulary: its tokens by id, the first one having the id 2; empty for features and bytes.
+        vocabulary: its tokens by id, the first one having the id 2, of word pieces the id 0; empty
+            for features and bytes.
         splits: by name, `"train"`, `"validation"` and, where the task has one, `"test"`.
         num_features: D of its features; `None` for texts.
         fingerprint: changes with the data, the settings and the tokeniser's rules, and with
@@ -92,7 +94,8 @@ def encode(
         task: which one.
         data_dir: where its records are; `None` for TensorFlow Datasets' own folder.
         settings: how texts become ids; `None` for the defaults, and for features.
-        vocabulary: the tokens by id, from the id 2 on; `None` to learn them of the training split.
+        vocabulary: the tokens by id, from the id 2 on, word pieces from the id 0; `None` to learn
+            them of the training split, which word pieces cannot be.
         progress: whether to show bars.
 
     Returns:
@@ -229,7 +232,7 @@ def _write(
             vocabulary = learn_vocabulary(counts, settings.vocabulary_size)
         # As a graph that is traced once, not once a split.
         rows = tf.function(
-            TextEncoder(vocabulary, settings).__call__, [tf.TensorSpec([None], tf.string)]
+            make_encoder(vocabulary, settings).__call__, [tf.TensorSpec([None], tf.string)]
         )
     examples = {}
     for name in task.splits:

@@ -81,11 +81,13 @@ class PretrainingConfig(Settings):
     checkpoint_seconds: float = _as_in_training("checkpoint_seconds")
 
     select_by: ClassVar[str] = "log_loss"
-    layer_rate_decay: ClassVar[float] = 1.0
+    layer_step_rate: ClassVar[float] = 1.0
     unfreeze_epochs: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.unit == "wordpiece":
+            raise UsageError("--unit=wordpiece cannot work: word pieces are a pretrained model's")
         for name in self.task_names:
             if get_task(name).kind != "text":
                 raise UsageError(f"--tasks={self.tasks} cannot work: {name} has no words")

@@ -17,7 +17,7 @@ from zoo.errors import Diverged, RunError, UsageError
 from zoo.interrupts import Signals
 from zoo.learner import Learner, divide_logits, logits_function
 from zoo.models import FeatureInputs, TokenInputs
-from zoo.text import TextEncoder
+from zoo.wordpiece import make_encoder
 from zoo.workdir import EventLog, Workdir, machine, versions
 
 _EVALUATION_TOKENS = 16_384
@@ -40,7 +40,7 @@ class Run:
         data: a `zoo.pipeline.EncodedTask`: on what.
         signals: what may interrupt it.
         known: the model that training begins with, its vocabulary being the beginning of the
-            data's, and the names of its classes; `None` for a random one.
+            data's, and the names of its classes, an encoder having none; `None` for a random one.
     """
 
     def __init__(
@@ -365,4 +365,5 @@ def model_inputs(data: Any) -> TokenInputs | FeatureInputs:
     if data.num_features is not None:
         return FeatureInputs(data.num_features)
     assert data.settings is not None
-    return TokenInputs(TextEncoder(data.vocabulary, data.settings).num_ids)
+    encoder = make_encoder(data.vocabulary, data.settings)
+    return TokenInputs(encoder.num_ids, encoder.unknown_id)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import keras
 
     from zoo.text import TextEncoder
+    from zoo.wordpiece import WordPieceEncoder
 
 
 class RawModel(tf.Module):
@@ -24,7 +25,9 @@ class RawModel(tf.Module):
     a gradient is an error.
     """
 
-    def __init__(self, model: "keras.Model", encoder: "TextEncoder | None") -> None:
+    def __init__(
+        self, model: "keras.Model", encoder: "TextEncoder | WordPieceEncoder | None"
+    ) -> None:
         from zoo.layers.own_gradient_fast import no_gradients
 
         super().__init__()
@@ -104,7 +107,10 @@ class Servable(Answering):
     """
 
     def __init__(
-        self, model: "keras.Model", encoder: "TextEncoder | None", classes: tuple[str, ...]
+        self,
+        model: "keras.Model",
+        encoder: "TextEncoder | WordPieceEncoder | None",
+        classes: tuple[str, ...],
     ) -> None:
         raw = RawModel(model, encoder)
         super().__init__([raw], raw, classes)

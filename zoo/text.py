@@ -32,8 +32,10 @@ PAD_ID = 0
 UNKNOWN_ID = 1
 FIRST_WORD_ID = 2
 
+# What `TextEncoder` makes; word pieces are a pretrained model's, and have zoo/wordpiece.py.
 UNITS = ("word", "character", "bigram", "byte")
-Unit = Literal["word", "character", "bigram", "byte"]
+WORDPIECE: Literal["wordpiece"] = "wordpiece"
+Unit = Literal["word", "character", "bigram", "byte", "wordpiece"]
 
 # Part of every cache's fingerprint: count it up whenever the same text would give other tokens.
 RULES_VERSION = 1
@@ -53,8 +55,10 @@ class TextSettings:
     """How texts become ids.
 
     Args:
-        unit: what a token is: `"word"`, `"character"`, `"bigram"` (of characters) or `"byte"`.
-        vocabulary_size: ids at most, padding and the unknown id included; not used for bytes.
+        unit: what a token is: `"word"`, `"character"`, `"bigram"` (of characters), `"byte"` or
+            `"wordpiece"`.
+        vocabulary_size: ids at most, padding and the unknown id included; not used for bytes and
+            word pieces.
         max_length: tokens kept of a text.
 
     Raises:
@@ -66,8 +70,8 @@ class TextSettings:
     max_length: int = 256
 
     def __post_init__(self) -> None:
-        if self.unit not in UNITS:
-            raise unknown_name("unit", self.unit, UNITS)
+        if self.unit not in (*UNITS, WORDPIECE):
+            raise unknown_name("unit", self.unit, (*UNITS, WORDPIECE))
         if self.vocabulary_size <= FIRST_WORD_ID:
             raise UsageError(
                 f"vocabulary_size={self.vocabulary_size} leaves no room for a word: "
@@ -214,6 +218,8 @@ class TextEncoder(tf.Module):
         >>> encoder.words([2, 3, 1])
         ['good', 'film', '[unknown]']
     """
+
+    unknown_id = UNKNOWN_ID
 
     def __init__(self, vocabulary: Sequence[str], settings: TextSettings) -> None:
         super().__init__()

@@ -28,7 +28,8 @@ from zoo.learner import divide_logits, logits_function
 from zoo.prepared import resolve
 from zoo.run import Run, evaluate_split, say, say_figures
 from zoo.tasks import Task, get_task
-from zoo.text import TextEncoder, TextSettings
+from zoo.text import WORDPIECE, TextEncoder, TextSettings
+from zoo.wordpiece import WordPieceEncoder, make_encoder
 from zoo.workdir import Workdir, versions
 
 
@@ -47,7 +48,7 @@ class Trained:
     config: Config
     task: Task
     model: keras.Model
-    encoder: TextEncoder | None
+    encoder: TextEncoder | WordPieceEncoder | None
     metrics: dict[str, Any]
 
 
@@ -93,16 +94,16 @@ def train_and_evaluate(
             say_figures(done)
             return done
         settings, progress = _text_settings(config, task), sys.stderr.isatty()
-        data = pipeline.encode(task, resolve(data_dir), settings, progress=progress)
-        known = None
+        known, words = None, tuple[str, ...]()
         if config.warm_start or config.pretrained:
             model, classes, words = _load_known(config)
             known = model, classes
-            if data.vocabulary:
-                both = dict.fromkeys(words + data.vocabulary)
-                data = pipeline.encode(
-                    task, resolve(data_dir), settings, tuple(both), progress=progress
-                )
+        # Word pieces are what the encoder has learnt; words, what the data hold besides.
+        given = words if config.unit == WORDPIECE else None
+        data = pipeline.encode(task, resolve(data_dir), settings, given, progress=progress)
+        if words and given is None and data.vocabulary:
+            both = tuple(dict.fromkeys(words + data.vocabulary))
+            data = pipeline.encode(task, resolve(data_dir), settings, both, progress=progress)
         signals.stop()
         keras.utils.set_random_seed(config.seed)
         tf.config.experimental.enable_op_determinism()
@@ -161,7 +162,7 @@ def load_trained(workdir: str | os.PathLike[str]) -> Trained:
     try:
         model = folder.load_model()
         divide_logits(model, figures.get("temperature", 1.0))
-        encoder = TextEncoder(folder.vocabulary(), settings) if settings else None
+        encoder = make_encoder(folder.vocabulary(), settings) if settings else None
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{folder.path} is damaged: {error}") from error
     return Trained(config, task, model, encoder, figures)
@@ -201,6 +202,8 @@ def encode_again(
     """
     task, encoder = trained.task, trained.encoder
     settings = encoder.settings if encoder else None
+    if isinstance(encoder, WordPieceEncoder):
+        return pipeline.encode(task, resolve(data_dir), settings, encoder.vocabulary)
     data = pipeline.encode(task, resolve(data_dir), settings)
     if encoder is None or encoder.vocabulary == data.vocabulary:
         return data
@@ -214,9 +217,13 @@ def encode_again(
 def _load_known(config: Config) -> tuple[keras.Model, tuple[str, ...], tuple[str, ...]]:
     """The model that training begins with, its classes and its words."""
     if config.pretrained:
-        # Late: no other run pays for the import.
+        # Late: no other run pays for the imports.
+        from zoo.pretrained import is_bert, load
         from zoo.pretraining import load_pretrained
 
+        if is_bert(config):
+            bert = load(config)
+            return bert.model, (), bert.tokenizer.vocabulary
         before = load_pretrained(config.pretrained)
         _compare("pretrained", config, {"model", "size", "unit"}, before.config)
         return before.model, (), before.encoder.vocabulary

@@ -174,7 +174,7 @@ class Twins:
         shares = []
         for weight in weights:
             depth = self._depths[id(weight)]
-            share = config.layer_rate_decay**depth
+            share = config.layer_step_rate**depth
             if weight.name == "embeddings":
                 share *= config.embedding_step_rate
             if config.unfreeze_epochs:

@@ -51,7 +51,7 @@ def test_words_first_and_then_classes(tmp_path):
         "--task=tweets",
         f"--pretrained={tmp_path / 'words'}",
         f"--workdir={tmp_path / 'classes'}",
-        "--layer_rate_decay=0.5",
+        "--layer_step_rate=0.5",
         *both,
     )
     assert classes.returncode == 0, classes.stderr
