@@ -1,7 +1,10 @@
 """A pretrained BERT with our layers: what its own library computes, and what is refused."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -174,6 +177,12 @@ def test_a_tokenizer_of_another_kind_is_refused(tmp_path, settings, says):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
     with pytest.raises(UsageError, match=says):
         from_bert(tmp_path)
+
+
+def test_to_convert_a_layer_needs_no_tensorflow():
+    code = "import sys, zoo.convert; assert 'tensorflow' not in sys.modules"
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
 
 
 def test_a_vocabulary_of_another_kind_is_refused(tmp_path):

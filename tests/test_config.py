@@ -71,7 +71,9 @@ def test_what_cannot_work_is_refused_with_what_would(values, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("values", [{"word_vectors": "ppmi"}, {"word_dropout_rate": 0.1}])
+@pytest.mark.parametrize(
+    "values", [{"word_vectors": "ppmi"}, {"word_dropout_rate": 0.1}, {"pretrained": "minilm"}]
+)
 def test_what_is_for_words_is_refused_for_features(monkeypatch, values):
     tracks = Task("tracks", "t", "1.0.0", "x", "y", ("a", "b"), "train", "val", None, "features")
     monkeypatch.setitem(TASKS, "tracks", tracks)

@@ -12,8 +12,11 @@ import numpy as np
 from zoo.errors import RunError, UsageError, reason
 from zoo.models import TokenInputs
 from zoo.models.transformer import CHOICES, SIZES, build_encoder
-from zoo.text import WORDPIECE, TextSettings
-from zoo.wordpiece import WordPieceEncoder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # For the types alone: who converts a layer for another backend needs no TensorFlow.
+    from zoo.wordpiece import WordPieceEncoder
 
 _CONFIG, _WEIGHTS, _VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -44,7 +47,7 @@ class Bert:
     """
 
     model: keras.Model
-    tokenizer: WordPieceEncoder
+    tokenizer: "WordPieceEncoder"
     size: str
 
 
@@ -150,7 +153,10 @@ def _size(folder: Path, config: Mapping[str, Any]) -> tuple[str, dict[str, int]]
     return ",".join([_SIZE, *changes]), numbers
 
 
-def _read_tokenizer(folder: Path, max_length: int) -> WordPieceEncoder:
+def _read_tokenizer(folder: Path, max_length: int) -> "WordPieceEncoder":
+    from zoo.text import WORDPIECE, TextSettings
+    from zoo.wordpiece import WordPieceEncoder
+
     path = folder / _TOKENIZER_CONFIG
     if path.is_file():
         _refuse_other(path, _read_json(path), _TOKENIZER_FIXED)

@@ -165,7 +165,7 @@ class Workdir:
             raise RunError(f"{self._config} is not of this version: {error}") from error
 
     def vocabulary(self) -> tuple[str, ...]:
-        """The tokens of the run by id, the first one having the id 2.
+        """The tokens of the run by id, the first one having the id 2, of word pieces the id 0.
 
         Raises:
             RunError: if the file is not the one that the run wrote.
