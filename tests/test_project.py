@@ -34,7 +34,7 @@ def make(*arguments):
 def test_the_core_needs_no_more_than_it_uses(setup):
     core = {"absl-py", "importlib_resources", "keras", "tensorflow", "tensorflow-datasets"}
     assert names(setup["options"]["install_requires"]) == core
-    extras = {"bert", "describe", "ensemble", "plot", "test", "torch", "tune", "dev"}
+    extras = {"bert", "describe", "dev", "ensemble", "plot", "serve", "test", "torch", "tune"}
     assert set(setup["options.extras_require"]) == extras
 
 

@@ -1,0 +1,65 @@
+"""uvicorn's HTTP connection, given up on if its headers do not come."""
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from zoo.serving.json_codec import dumped
+
+
+class PatientProtocol(H11Protocol):
+    """An HTTP/1.1 connection that waits `header_seconds` for each request's headers, no longer.
+
+    uvicorn itself has a limit for the pause between two requests, but none for a caller that sends
+    its first line byte by byte, or nothing at all.
+    """
+
+    header_seconds = 10.0
+    _due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Starts to wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Takes bytes in; a request that is still incomplete is waited for."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._wait_no_more()
+        elif self._due is None and not self.transport.is_closing():
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends the waiting."""
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Says in this API's form that what came is no HTTP."""
+        body = dumped({"error": msg})
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        response = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _wait(self) -> None:
+        self._due = self.loop.call_later(self.header_seconds, self._give_up)
+
+    def _wait_no_more(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    def _give_up(self) -> None:
+        self._due = None
+        answered = self.cycle is None or self.cycle.response_complete
+        if self.conn.their_state is h11.IDLE and answered:
+            self.transport.close()

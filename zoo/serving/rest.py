@@ -1,0 +1,228 @@
+"""The REST API, as TensorFlow Serving documents it, and what stands beside it over HTTP.
+
+Source: https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+import asyncio
+import functools
+import hmac
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from zoo.serving import examples, json_codec, openapi, status
+from zoo.serving.failure import Failure, failure_of, invalid, quoted
+from zoo.serving.limits import Bodies, Limits
+from zoo.serving.metrics import Metrics
+from zoo.serving.predict import Predictor, Target
+from zoo.serving.versions import nobody_left
+
+_LARGE_BODY = 1 << 18
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class RestApi:
+    """The handlers of one server.
+
+    Args:
+        predictor: what answers.
+        metrics: what counts.
+        limits: what a caller may ask.
+        ready: whether the server is.
+        token: what callers must show, if anything.
+        origins: whose pages may ask, besides the server's own.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        metrics: Metrics,
+        limits: Limits,
+        ready: Callable[[], bool],
+        token: str = "",
+        origins: tuple[str, ...] = (),
+    ) -> None:
+        self._predictor = predictor
+        self._metrics = metrics
+        self._limits = limits
+        self._ready = ready
+        self._token = token
+        self._origins = origins
+        self._bodies = Bodies(limits)
+        self._under_way = 0
+        self._pool = ThreadPoolExecutor(limits.threads, "rest")
+        # JSON becomes Python's objects, many times as large: so one large body after the other.
+        self._parsing = threading.Lock()
+
+    def application(self) -> Starlette:
+        """What a web server runs."""
+        routes = [
+            Route("/v1/models", self._guarded("List", self._list)),
+            Route("/monitoring/prometheus/metrics", self._guarded("Metrics", self._page)),
+            Route("/openapi.json", self._guarded("Describe", self._describe)),
+            Route("/docs", self._guarded("Docs", self._docs)),
+            Route("/healthz", self._alive),
+            Route("/readyz", self._is_ready),
+        ]
+        for which in ("", "/versions/{version:int}", "/labels/{label}"):
+            place = "/v1/models/{model}" + which
+            for verb, work in (
+                ("predict", self._predict),
+                ("classify", self._classify),
+                ("regress", self._regress),
+            ):
+                handler = self._guarded(verb.capitalize(), functools.partial(self._ask, work))
+                routes.append(Route(f"{place}:{verb}", handler, methods=["POST"]))
+            routes.append(Route(f"{place}/metadata", self._guarded("Metadata", self._metadata)))
+            routes.append(Route(place, self._guarded("Status", self._status)))
+        middleware = []
+        if self._origins:
+            middleware.append(
+                Middleware(
+                    CORSMiddleware,
+                    allow_origins=self._origins,
+                    allow_methods=["GET", "POST"],
+                    allow_headers=["authorization", "content-type"],
+                )
+            )
+        return Starlette(
+            routes=routes,
+            middleware=middleware,
+            exception_handlers={HTTPException: _no_such_place},
+        )
+
+    def _guarded(self, method: str, handler: Handler) -> Handler:
+        """A handler whose caller may ask, whose failures are answers, and which is counted."""
+
+        async def guarded(request: Request) -> Response:
+            start, code = time.perf_counter(), "OK"
+            self._under_way += 1
+            try:
+                self._admit(request)
+                return await handler(request)
+            except Exception as error:
+                failure = failure_of(error)
+                code = failure.code.name
+                return _error(failure.http_status, str(failure))
+            finally:
+                self._under_way -= 1
+                seconds = time.perf_counter() - start
+                model = request.path_params.get("model", "")
+                self._metrics.observe("REST", method, model, code, seconds)
+
+        return guarded
+
+    def _admit(self, request: Request) -> None:
+        if self._under_way > self._limits.requests:
+            raise Failure(grpc.StatusCode.UNAVAILABLE, "too many requests at once")
+        origin = request.headers.get("origin")
+        if origin is not None and origin not in self._origins and "*" not in self._origins:
+            own = f"{request.url.scheme}://{request.headers.get('host', '')}"
+            if origin != own:
+                message = f"pages of {quoted(origin)} may not ask this server"
+                raise Failure(grpc.StatusCode.PERMISSION_DENIED, message)
+        if self._token:
+            given = request.headers.get("authorization", "")
+            if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+                raise Failure(grpc.StatusCode.UNAUTHENTICATED, "no token, or a wrong one")
+
+    async def _ask(self, work: Callable[[Target, Any], bytes], request: Request) -> Response:
+        async with self._bodies.read(request) as body:
+            loop = asyncio.get_running_loop()
+            target = _target(request)
+            answer = await loop.run_in_executor(self._pool, self._work, work, target, body)
+        return Response(answer, media_type="application/json")
+
+    def _work(self, work: Callable[[Target, Any], bytes], target: Target, body: bytes) -> bytes:
+        asked = self._parsed(body)
+        named = Target(target.model, target.version, target.label, json_codec.signature_name(asked))
+        return work(named, asked)
+
+    def _parsed(self, body: bytes) -> dict[str, Any]:
+        if len(body) < _LARGE_BODY:
+            return json_codec.parsed(body)
+        with self._parsing:
+            return json_codec.parsed(body)
+
+    def _predict(self, target: Target, asked: dict[str, Any]) -> bytes:
+        elements = self._limits.elements
+        answer = self._predictor.predict(
+            target, lambda signature: json_codec.arrays_of(asked, signature, elements)
+        )
+        return json_codec.answered(answer.outputs, "instances" in asked)
+
+    def _classify(self, target: Target, asked: dict[str, Any]) -> bytes:
+        records = examples.records_of_json(asked)
+        _, rows = examples.classify(self._predictor, target, records, nobody_left)
+        return json_codec.dumped({"results": rows})
+
+    def _regress(self, target: Target, asked: dict[str, Any]) -> bytes:
+        records = examples.records_of_json(asked)
+        _, values = examples.regress(self._predictor, target, records, nobody_left)
+        return json_codec.dumped({"results": values})
+
+    async def _status(self, request: Request) -> Response:
+        message = status.model_status(self._predictor.registry, _target(request))
+        return JSONResponse(status.as_json(message))
+
+    async def _metadata(self, request: Request) -> Response:
+        message = status.model_metadata(self._predictor, _target(request))
+        return JSONResponse(status.as_json(message))
+
+    async def _list(self, request: Request) -> Response:
+        registry = self._predictor.registry
+        listed = []
+        for name in registry.names:
+            message = status.model_status(registry, Target(name))
+            listed.append({"name": name} | status.as_json(message))
+        return JSONResponse({"models": listed})
+
+    async def _page(self, request: Request) -> Response:
+        return Response(self._metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+    async def _describe(self, request: Request) -> Response:
+        return JSONResponse(openapi.description(bool(self._token)))
+
+    async def _docs(self, request: Request) -> Response:
+        headers = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        return HTMLResponse(openapi.page(bool(self._token)), headers=headers)
+
+    async def _alive(self, request: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def _is_ready(self, request: Request) -> Response:
+        if self._ready():
+            return JSONResponse({"status": "ready"})
+        return _error(503, "not ready")
+
+
+def _target(request: Request) -> Target:
+    place = request.path_params
+    version = place.get("version")
+    if version is not None and version >= 2**63:
+        raise invalid(f"version {quoted(version)} is no 64-bit number")
+    return Target(place["model"], version, place.get("label", ""))
+
+
+async def _no_such_place(request: Request, error: Exception) -> Response:
+    code = error.status_code if isinstance(error, HTTPException) else 500
+    said = "takes another method" if code == 405 else "is not served"
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return _error(code, f"{quoted(request.url.path)} {said}", headers)
+
+
+def _error(code: int, message: str, headers: Any = None) -> Response:
+    return JSONResponse({"error": message}, status_code=code, headers=headers)

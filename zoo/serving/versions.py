@@ -1,0 +1,182 @@
+"""One version of a SavedModel in memory, in a session of its own.
+
+A session, as TensorFlow Serving has it, and not `tf.saved_model.load`: closing it gives back all
+memory, compiled functions included, where the other keeps some of every model that was ever loaded.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+
+from zoo.errors import RunError, reason
+from zoo.serving.batching import Batcher, BatchSettings, Run, add_queues, blank, lanes_of
+from zoo.serving.failure import Failure, failure_of
+from zoo.serving.signatures import Signature, read_signatures
+from zoo.serving.warmup import requests_of
+
+Rows = dict[str, np.ndarray]
+Answer = Callable[[Rows, Callable[[], None]], list[np.ndarray]]
+
+
+def nobody_left() -> None:
+    """For calls that nobody can give up."""
+
+
+class Loaded:
+    """A version that answers.
+
+    Args:
+        folder: its folder.
+        settings: how rows are batched.
+
+    Raises:
+        RunError: if there is no SavedModel in it, or a damaged one, or one that fails its warm-up.
+
+    Attributes:
+        signatures: what it can be asked, by name.
+        definitions: the same as TensorFlow's own protocol buffers, by name.
+    """
+
+    def __init__(self, folder: Path, settings: BatchSettings) -> None:
+        self._folder = folder
+        graph = tf.Graph()
+        config = tf.compat.v1.ConfigProto()
+        config.gpu_options.allow_growth = True
+        # It would go over a queue's function for as long as all else takes together, and what it
+        # leaves is no faster: what is exported has been through it.
+        config.graph_options.rewrite_options.disable_meta_optimizer = True
+        self._answers: dict[str, Answer] = {}
+        self._session = tf.compat.v1.Session(graph=graph, config=config)
+        try:
+            with _loading(folder):
+                with graph.as_default(), _no_remarks():
+                    meta_graph = tf.compat.v1.saved_model.loader.load(
+                        self._session, ["serve"], str(folder)
+                    )
+                self.signatures = read_signatures(meta_graph)
+                self.definitions = dict(meta_graph.signature_def)
+                if not self.signatures:
+                    raise RunError("it has no signature to serve")
+                with graph.as_default():
+                    made = {
+                        name: self._answer_of(signature, settings)
+                        for name, signature in self.signatures.items()
+                    }
+                graph.finalize()
+                self._answers = {name: answer for name, (answer, _) in made.items()}
+                self._warm_up({name: samples for name, (_, samples) in made.items()})
+        except BaseException:
+            self.close()
+            raise
+
+    def run(
+        self,
+        signature: Signature,
+        given: Rows,
+        wanted: Collection[str] = (),
+        go_on: Callable[[], None] = nobody_left,
+    ) -> Rows:
+        """Answers rows.
+
+        Args:
+            signature: one of `signatures`.
+            given: an array for each of its inputs.
+            wanted: keys of outputs; all, if there are none.
+            go_on: called before each batch; raises if nobody waits for the answer any more.
+
+        Returns:
+            An array for each output that is wanted; `object[...]` of bytes for strings.
+
+        Raises:
+            Failure: if the inputs do not fit, or the model fails on them.
+        """
+        signature.check(given)
+        ordered = {key: given[key] for key in signature.inputs}
+        try:
+            values = self._answers[signature.name](ordered, go_on)
+        except tf.errors.UnavailableError as error:  # how TensorFlow's scheduler says so
+            raise Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full") from error
+        except tf.errors.OpError as error:
+            raise failure_of(error) from error
+        outputs = zip(signature.outputs, values, strict=True)
+        return {key: value for key, value in outputs if not wanted or key in wanted}
+
+    def close(self) -> None:
+        """Gives back the memory; nothing may be running."""
+        self._answers = {}
+        self._session.close()
+
+    def _answer_of(
+        self, signature: Signature, settings: BatchSettings
+    ) -> tuple[Answer, Iterable[Rows]]:
+        graph = self._session.graph
+        feeds = [graph.get_tensor_by_name(spec.tensor) for spec in signature.inputs.values()]
+        fetches = [graph.get_tensor_by_name(spec.tensor) for spec in signature.outputs.values()]
+        alone = self._callable(fetches, feeds)
+        lanes = lanes_of(signature)
+        queues = None if lanes is None else add_queues(graph, signature, lanes, settings)
+        if lanes is not None and queues is not None:
+            runs = [self._callable(queue, feeds) for queue in queues]
+            batcher = Batcher(signature, lanes, runs, alone, settings.max_rows)
+            return batcher, lanes.samples(signature)
+
+        def answer(given: Rows, go_on: Callable[[], None]) -> list[np.ndarray]:
+            go_on()
+            return alone(list(given.values()))
+
+        return answer, [{key: blank(spec) for key, spec in signature.inputs.items()}]
+
+    def _callable(self, fetches: list[tf.Tensor], feeds: list[tf.Tensor]) -> Run:
+        call = self._session.make_callable(fetches, feed_list=feeds)
+
+        def run(values: Sequence[np.ndarray]) -> list[np.ndarray]:
+            return call(*values)
+
+        return run
+
+    def _warm_up(self, samples: dict[str, Iterable[Rows]]) -> None:
+        """Asks what is asked first, so that no caller waits for TensorFlow to compile it."""
+        for request in requests_of(self._folder):
+            signature = self.signatures.get(request.signature)
+            if signature is None:
+                raise RunError(f"its warm-up asks for a signature {request.signature!r}")
+            try:
+                self.run(signature, request.inputs)
+            except Failure as failure:
+                raise RunError(f"its warm-up fails: {failure}") from failure
+        for name, rows in samples.items():
+            for row in rows:
+                try:
+                    self.run(self.signatures[name], row)
+                except Failure as failure:
+                    # A model may refuse a blank row; that it fails otherwise is its own fault.
+                    if failure.code is not grpc.StatusCode.INVALID_ARGUMENT:
+                        raise RunError(f"its signature {name!r} fails: {failure}") from failure
+
+
+@contextlib.contextmanager
+def _loading(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except RunError:
+        raise
+    except Exception as error:  # there is no saying what a damaged file leads the reader to
+        raise RunError(f"it cannot be loaded: {reason(error)}") from error
+
+
+@contextlib.contextmanager
+def _no_remarks() -> Iterator[None]:
+    """TensorFlow recommends its other loader; the module's first lines say why it is not used."""
+    logger: Any = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
