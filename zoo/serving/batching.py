@@ -6,6 +6,7 @@ Every queue holds rows of like length, so that a short text never waits for a lo
 """
 
 import bisect
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -220,9 +221,11 @@ class Batcher:
         self, lane: int, given: dict[str, np.ndarray], go_on: Callable[[], None]
     ) -> list[np.ndarray]:
         go_on()
-        if lane == len(self._runs):
-            return self._alone(list(given.values()))
-        return self._runs[lane](list(self._lanes.padded(lane, given).values()))
+        if lane < len(self._runs):
+            # An error ends the whole batch, so it may be due to another caller's rows.
+            with contextlib.suppress(tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError):
+                return self._runs[lane](list(self._lanes.padded(lane, given).values()))
+        return self._alone(list(given.values()))
 
     def _cuts(self, lanes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         # One after the other: a large request takes turns with the others' rows.

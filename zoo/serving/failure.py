@@ -25,6 +25,8 @@ _HTTP = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
 }
 
+# What TensorFlow puts on a line of its own before what went wrong.
+_PREFIX = "Graph execution error:"
 _MOST_CHARACTERS = 300
 
 
@@ -71,7 +73,8 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, Failure):
         return error
     if isinstance(error, tf.errors.OpError):
-        return Failure(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), reason(error))
+        message = reason(ValueError(error.message.removeprefix(_PREFIX)))
+        return Failure(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), message)
     return Failure(grpc.StatusCode.INTERNAL, reason(error))
 
 

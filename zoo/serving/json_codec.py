@@ -10,7 +10,7 @@ import binascii
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -154,11 +154,18 @@ def array_of(key: str, value: Any, spec: Spec, max_elements: int) -> np.ndarray:
         if any(len(item) != size for item in level):
             if want is not None:
                 raise invalid(f"input {quoted(key)} takes {spec}: a list has another length")
-            fill: Any = filler if axis == rank - 1 else []
+            fill = _filled(
+                filler, spec.shape[axis + 1 :] if spec.shape else [None] * (rank - axis - 1)
+            )
             level = [item + [fill] * (size - len(item)) for item in level]
         sizes.append(size)
         level = list(itertools.chain.from_iterable(level))
     return _leaves(key, level, spec).reshape(sizes)
+
+
+def _filled(filler: Any, sizes: Sequence[int | None]) -> Any:
+    """What stands for an element that is missing; where any size will do, an empty list."""
+    return [_filled(filler, sizes[1:])] * (sizes[0] or 0) if sizes else filler
 
 
 def _leaves(key: str, values: list[Any], spec: Spec) -> np.ndarray:

@@ -219,7 +219,7 @@ def _target(request: Request) -> Target:
 
 async def _no_such_place(request: Request, error: Exception) -> Response:
     code = error.status_code if isinstance(error, HTTPException) else 500
-    said = "takes another method" if code == 405 else "is not served"
+    said = f"is not served by {request.method}" if code == 405 else "is not served"
     headers = error.headers if isinstance(error, HTTPException) else None
     return _error(code, f"{quoted(request.url.path)} {said}", headers)
 
