@@ -12,6 +12,9 @@ import grpc
 import httpx
 
 ROOT = Path(__file__).parents[2]
+# Without what other tests, or TensorFlow itself, have set for this process.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+ENVIRONMENT["PYTHONPATH"] = str(ROOT)
 
 
 class Process:
@@ -25,7 +28,7 @@ class Process:
         ports = ("--rest_port=0", "--grpc_port=0", "--file_system_poll_seconds=0.05")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "zoo.serving.command", *map(str, arguments), *ports],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env=ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -64,6 +67,10 @@ class Process:
     def end(self):
         """SIGTERM, and the exit code."""
         self.process.terminate()
+        return self.ended()
+
+    def ended(self):
+        """The exit code, once it has one."""
         code = self.process.wait(60)
         self._reader.join(60)
         return code

@@ -65,11 +65,14 @@ def signatures_of(module):
     }
 
 
-def write_echo(base, version, says=None):
-    """Writes a version whole, beside, and renames it into place."""
+def write_echo(base, version, only=None):
+    """Writes a version whole, beside, and renames it into place; `only` names one signature."""
     beside = Path(base) / f".unfinished-{version}"
-    module = Echo(version if says is None else says)
-    tf.saved_model.save(module, str(beside), signatures=signatures_of(module))
+    module = Echo(version)
+    signatures = signatures_of(module)
+    if only is not None:
+        signatures = {only: signatures[only]}
+    tf.saved_model.save(module, str(beside), signatures=signatures)
     return publish(beside, Path(base) / str(version))
 
 

@@ -12,29 +12,33 @@ import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tests.serving.processes import ROOT, serving
+from tests.serving.processes import ENVIRONMENT, serving
+from tests.serving.saved import write_echo
 
+ROWS = 500
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-def test_several_models_of_a_file_then_a_drain_that_loses_nothing(exported, echo, tmp_path):
+def test_several_models_of_a_file_then_a_drain_that_loses_nothing(exported, tmp_path):
     """One process for all of it: each start takes seconds."""
+    write_echo(tmp_path / "echo", 1, "serving_default")
+    write_echo(tmp_path / "echo", 2, "serving_default")
     config = tmp_path / "models.config"
     config.write_text(
         f"""
         model_config_list {{
           config {{ name: "reviews" base_path: "{exported.parent}" model_platform: "tensorflow" }}
           config {{
-            name: "echo" base_path: "{echo.parent}"
+            name: "echo" base_path: "echo"
             model_version_policy {{ specific {{ versions: 1 }} }}
             version_labels {{ key: "stable" value: 1 }}
           }}
         }}
         """
     )
-    # A batch waits so long that requests are still under way when the signal comes.
-    arguments = (f"--model_config_file={config}", "--batch_wait_ms=1500")
+    # Row after row, so that requests are still under way when the signal comes.
+    arguments = (f"--model_config_file={config}", "--max_batch_rows=1")
     with serving(*arguments) as server, server.channel() as channel:
         server.until("reviews 1 is served").until("echo 1 is served")
         assert server.get("/readyz").status_code == 200
@@ -43,12 +47,12 @@ def test_several_models_of_a_file_then_a_drain_that_loses_nothing(exported, echo
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         asked = predict_pb2.PredictRequest()
         asked.model_spec.name = "reviews"
-        asked.inputs["text"].CopyFrom(tf.make_tensor_proto(["a dull film"]))
+        asked.inputs["text"].CopyFrom(tf.make_tensor_proto(["a dull film"] * ROWS))
         calls = [stub.Predict.future(asked, 60.0) for _ in range(4)]
         answers = []
 
         def ask_over_rest():
-            body = {"instances": ["a dull film"]}
+            body = {"instances": ["a dull film"] * ROWS}
             place = f"{server.url}/v1/models/echo/labels/stable:predict"
             answers.append(httpx.post(place, json=body, timeout=60).json()["predictions"])
 
@@ -57,16 +61,17 @@ def test_several_models_of_a_file_then_a_drain_that_loses_nothing(exported, echo
             thread.start()
         # Its counters say when the requests have come.
         while (
-            "zoo_serving_queued_rows 8.0" not in server.get("/monitoring/prometheus/metrics").text
+            "zoo_serving_queued_rows 4000.0"
+            not in server.get("/monitoring/prometheus/metrics").text
         ):
-            assert len(answers) < 4, "answered before the signal: the batch did not wait"
+            assert len(answers) < 4, "answered before the signal"
         server.process.terminate()
         assert next(watch).status == NOT_SERVING
-        assert all(call.result().outputs["label"].string_val for call in calls)
+        assert all(len(call.result().outputs["label"].string_val) == ROWS for call in calls)
         for thread in rest:
             thread.join()
-        assert [row["text"] for rows in answers for row in rows] == ["a dull film"] * 4
-        assert server.end() == 0
+        assert [row["text"] for rows in answers for row in rows] == ["a dull film"] * 4 * ROWS
+        assert server.ended() == 0
         with pytest.raises(httpx.ConnectError):
             server.get("/readyz")
         with pytest.raises(grpc.RpcError):
@@ -77,7 +82,7 @@ def test_several_models_of_a_file_then_a_drain_that_loses_nothing(exported, echo
 def run(*arguments):
     done = subprocess.run(
         [sys.executable, "-m", "zoo.serving.command", *map(str, arguments)],
-        cwd=ROOT,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=120,
@@ -92,5 +97,5 @@ def test_a_taken_port_is_one_line(echo):
         for which, other in (("rest", "grpc"), ("grpc", "rest")):
             code, said = run(echo.parent, f"--{which}_port={port}", f"--{other}_port=0")
             assert code == 1
-            (line,) = said.splitlines()
-            assert line.startswith(f"zoo-serve: cannot listen on 127.0.0.1:{port}")
+            assert said.count("\n") == 1, said
+            assert said.startswith(f"zoo-serve: cannot listen on 127.0.0.1:{port}")

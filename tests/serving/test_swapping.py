@@ -80,7 +80,7 @@ def swap(server, callers, base, first, swaps, broken):
     """Puts versions up one after the other, and takes the old ones away; some are broken."""
     whole = base / str(first)
     for number in range(first + 1, first + 1 + swaps):
-        write_echo(base, number)
+        write_echo(base, number, "serving_default")
         server.until(f"echo {number} is served")
         callers.until_answered_by(number)
         server.until(f"echo {number - 1} leaves")
@@ -106,11 +106,8 @@ def refusals(server, number):
 
 
 @pytest.fixture
-def base(echo, tmp_path):
-    copy = tmp_path / "echo"
-    copy.mkdir()
-    copy_version(echo, copy / "1")
-    return copy
+def base(tmp_path):
+    return write_echo(tmp_path / "echo", 1, "serving_default").parent
 
 
 def test_no_request_is_lost_while_versions_are_swapped(base):

@@ -161,6 +161,8 @@ def _quiet() -> Any:
     """For importing TensorFlow: what it says of the machine heeds no log level."""
     asked_for = "TF_CPP_MIN_LOG_LEVEL" in os.environ
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # It would say in its own words what the server says in one line.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     stderr = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(stderr if asked_for else nowhere.fileno(), 2)

@@ -142,7 +142,7 @@ def array_of(key: str, value: Any, spec: Spec, max_elements: int) -> np.ndarray:
     """
     level, sizes = [value], []
     rank = _depth(value) if spec.shape is None else len(spec.shape)
-    filler = b"" if spec.is_text else spec.array_dtype(0).item()
+    accepted, filler = _accepted(key, spec)
     for axis in range(rank):
         wrong = next((item for item in level if type(item) is not list), None)
         if set(map(type, level)) - {list}:
@@ -160,7 +160,20 @@ def array_of(key: str, value: Any, spec: Spec, max_elements: int) -> np.ndarray:
             level = [item + [fill] * (size - len(item)) for item in level]
         sizes.append(size)
         level = list(itertools.chain.from_iterable(level))
-    return _leaves(key, level, spec).reshape(sizes)
+    return _leaves(key, level, spec, accepted).reshape(sizes)
+
+
+def _accepted(key: str, spec: Spec) -> tuple[set[type], Any]:
+    """The types of JSON's values that an input takes, and what fills an uneven row of them."""
+    if spec.is_text:
+        return {str, dict, bytes}, b""
+    if spec.dtype.is_bool:
+        return {bool}, False
+    if spec.dtype.is_floating:
+        return {int, float}, 0
+    if spec.dtype.is_integer and not spec.dtype.is_quantized:
+        return {int}, 0
+    raise invalid(f"input {quoted(key)}: {spec.dtype.name} cannot be given as JSON")
 
 
 def _filled(filler: Any, sizes: Sequence[int | None]) -> Any:
@@ -168,23 +181,15 @@ def _filled(filler: Any, sizes: Sequence[int | None]) -> Any:
     return [_filled(filler, sizes[1:])] * (sizes[0] or 0) if sizes else filler
 
 
-def _leaves(key: str, values: list[Any], spec: Spec) -> np.ndarray:
-    if spec.is_text:
-        texts = np.empty(len(values), object)
-        for place, value in enumerate(values):
-            texts[place] = _bytes_of(key, value, spec)
-        return texts
-    accepted: set[type] = {int}
-    if spec.dtype.is_floating:
-        accepted = {int, float}
-    elif spec.dtype.is_bool:
-        accepted = {bool}
-    elif not spec.dtype.is_integer:
-        raise invalid(f"input {quoted(key)}: {spec.dtype.name} cannot be given as JSON")
+def _leaves(key: str, values: list[Any], spec: Spec, accepted: set[type]) -> np.ndarray:
     # JSON's true is a bool, which Python would take for the number 1.
     wrong = next((value for value in values if type(value) not in accepted), None)
     if set(map(type, values)) - accepted:
         raise invalid(f"input {quoted(key)} takes {spec}, not {_kind(wrong)}")
+    if spec.is_text:
+        texts = np.empty(len(values), object)
+        texts[:] = [_bytes_of(key, value) for value in values]
+        return texts
     try:
         with np.errstate(over="raise"):
             return np.array(values, spec.array_dtype)
@@ -192,20 +197,21 @@ def _leaves(key: str, values: list[Any], spec: Spec) -> np.ndarray:
         raise invalid(f"input {quoted(key)}: a number is too large for {spec}") from error
 
 
-def _bytes_of(key: str, value: Any, spec: Spec) -> bytes:
+def _bytes_of(key: str, value: str | bytes | dict[str, Any]) -> bytes:
     if isinstance(value, bytes):  # what fills an uneven row
         return value
     if isinstance(value, str):
         # JSON may hold half of a surrogate pair, which is no character.
         return value.encode("utf-8", "surrogatepass")
-    if isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str):
-        try:
-            return base64.b64decode(value["b64"], validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise invalid(
-                f"input {quoted(key)}: {quoted(value['b64'][:40])} is no base64"
-            ) from error
-    raise invalid(f"input {quoted(key)} takes {spec}, not {_kind(value)}")
+    encoded = value.get("b64")
+    if value.keys() != {"b64"} or not isinstance(encoded, str):
+        raise invalid(
+            f"input {quoted(key)}: an object must hold base64, as 'b64', and nothing else"
+        )
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise invalid(f"input {quoted(key)}: {quoted(encoded[:40])} is no base64") from error
 
 
 def _depth(value: Any) -> int:
@@ -235,7 +241,8 @@ def answered(outputs: dict[str, np.ndarray], rows: bool) -> bytes:
         >>> answered({"label": np.array([b"good"], object), "p": np.array([0.1], "f4")}, rows=True)
         b'{"predictions":[{"label":"good","p":0.1}]}'
     """
-    if rows and len({array.shape[:1] for array in outputs.values()} | {()}) != 2:
+    counts = {array.shape[:1] for array in outputs.values()}
+    if rows and (len(counts) > 1 or () in counts):
         raise invalid("the outputs are no rows: ask for columns, with 'inputs'")
     columns = {key: _plain(key, array) for key, array in outputs.items()}
     whole: Any = next(iter(columns.values())) if len(columns) == 1 else columns

@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from zoo.serving import examples, json_codec, openapi, status
 from zoo.serving.failure import Failure, failure_of, invalid, quoted
-from zoo.serving.limits import Bodies, Limits
+from zoo.serving.limits import Bodies, Limits, TooLarge, TooSlow
 from zoo.serving.metrics import Metrics
 from zoo.serving.predict import Predictor, Target
 from zoo.serving.versions import nobody_left
@@ -116,7 +116,10 @@ class RestApi:
             except Exception as error:
                 failure = failure_of(error)
                 code = failure.code.name
-                return _error(failure.http_status, str(failure))
+                # What has not come yet is not waited for.
+                unread = isinstance(failure, TooLarge | TooSlow)
+                headers = {"connection": "close"} if unread else None
+                return _error(failure.http_status, str(failure), headers)
             finally:
                 self._under_way -= 1
                 seconds = time.perf_counter() - start

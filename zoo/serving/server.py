@@ -1,5 +1,6 @@
 """Both protocols on their ports, from the first look at the folders to the last answer."""
 
+import os
 import socket
 import threading
 import time
@@ -168,7 +169,9 @@ def _bound(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise RunError(f"cannot listen on {host}:{port}: {reason(error)}") from error
+        # Python's own words repeat the address.
+        why = os.strerror(error.errno) if (error.errno or 0) > 0 else reason(error)
+        raise RunError(f"cannot listen on {host}:{port}: {why}") from error
 
 
 def _bind_grpc(server: grpc.Server, settings: ServerSettings) -> int:
