@@ -1,5 +1,7 @@
 """Flags and files that cannot work get one line and their exit code."""
 
+import socket
+
 import pytest
 
 from tests.serving.saved import copy_version
@@ -59,6 +61,15 @@ def test_a_certificate_that_is_none(capsys, echo, tmp_path):
     files = (f"--tls_certificate={tmp_path / 'certificate'}", f"--tls_key={tmp_path / 'key'}")
     code, said = run(capsys, echo.parent, *files, "--rest_port=0", "--grpc_port=0")
     assert (code, "the certificate or its key cannot be used" in said) == (1, True), said
+
+
+def test_a_taken_port(capsys, echo):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for which, other in (("rest", "grpc"), ("grpc", "rest")):
+            flags = (f"--{which}_port={port}", f"--{other}_port=0")
+            code, said = run(capsys, echo.parent, *flags)
+            assert (code, f"cannot listen on 127.0.0.1:{port}" in said) == (1, True)
 
 
 def test_a_version_is_no_folder_of_versions(echo):

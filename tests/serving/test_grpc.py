@@ -271,6 +271,9 @@ def test_health_and_reflection(channel):
     for service in ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"):
         got = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
         assert got.status == health_pb2.HealthCheckResponse.SERVING
+    unknown = health.Watch(health_pb2.HealthCheckRequest(service="made up"), timeout=60)
+    states = [answer.status for answer in unknown]
+    assert states == [health_pb2.HealthCheckResponse.SERVICE_UNKNOWN]
     database = ProtoReflectionDescriptorDatabase(channel)
     assert "tensorflow.serving.PredictionService" in database.get_services()
     pool = descriptor_pool.DescriptorPool(database)

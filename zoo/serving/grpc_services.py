@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from zoo.serving import examples, status
+from zoo.serving import examples, health_service, status
 from zoo.serving.failure import Failure, failure_of, invalid, quoted
 from zoo.serving.limits import Limits
 from zoo.serving.metrics import Metrics
@@ -30,7 +30,6 @@ from zoo.serving.tensors import array_of, proto_of
 
 PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
 MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
-_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
 class _Service:
@@ -166,14 +165,14 @@ class _Token(grpc.ServerInterceptor):
         if isinstance(given, str):
             given = given.encode("utf-8", "replace")
         right = hmac.compare_digest(given, self._wanted.encode())
-        if right or details.method.startswith(f"/{_HEALTH}/"):
+        if right or details.method.startswith(f"/{health_service.NAME}/"):
             return continuation(details)
         return self._refuse
 
 
 def make_server(
     predictor: Predictor, metrics: Metrics, limits: Limits, token: str = ""
-) -> tuple[grpc.Server, health.HealthServicer]:
+) -> tuple[grpc.Server, health_service.Health]:
     """A gRPC server with all services, not yet bound to a port, and its health.
 
     Args:
@@ -202,21 +201,11 @@ def make_server(
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(
         ModelService(predictor, metrics, limits), server
     )
-    # Watching is free of a thread of its own, so that watchers cannot use them up.
-    checks = health.HealthServicer(experimental_non_blocking=True)
+    checks = health_service.Health((PREDICTION, MODEL))
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    names = (PREDICTION, MODEL, _HEALTH, reflection.SERVICE_NAME)
+    names = (PREDICTION, MODEL, health_service.NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     return server, checks
-
-
-def set_health(checks: health.HealthServicer, ready: bool) -> None:
-    """Tells those who check or watch."""
-    state = health_pb2.HealthCheckResponse.SERVING
-    if not ready:
-        state = health_pb2.HealthCheckResponse.NOT_SERVING
-    for name in ("", PREDICTION, MODEL):
-        checks.set(name, state)
 
 
 def _target(spec: Any) -> Target:

@@ -14,7 +14,7 @@ import uvicorn
 
 from zoo.errors import RunError, reason
 from zoo.serving.batching import BatchSettings
-from zoo.serving.grpc_services import make_server, set_health
+from zoo.serving.grpc_services import make_server
 from zoo.serving.http_protocol import PatientProtocol
 from zoo.serving.limits import Limits
 from zoo.serving.metrics import Metrics
@@ -105,7 +105,7 @@ class Server:
 
     def start(self) -> None:
         """Begins to listen, and to load; returns as soon as it listens."""
-        set_health(self._health, False)
+        self._health.tell(False)
         self._web.start()
         self._grpc.start()
         while not self._uvicorn.started and self._web.is_alive():
@@ -128,12 +128,13 @@ class Server:
         self._uvicorn.config.timeout_graceful_shutdown = max(1, round(drain_seconds))
         self._uvicorn.should_exit = True
         finished = self._grpc.stop(drain_seconds)
+        self._health.finish()
         done = finished.wait(drain_seconds + 1)
         self._web.join(max(0.0, deadline - time.monotonic()) + 1)
         return done and not self._web.is_alive()
 
     def _tell_health(self) -> None:
-        set_health(self._health, self.ready())
+        self._health.tell(self.ready())
 
 
 def _uvicorn_config(rest: RestApi, settings: ServerSettings) -> uvicorn.Config:
@@ -170,7 +171,7 @@ def _bound(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         # Python's own words repeat the address.
-        why = os.strerror(error.errno) if (error.errno or 0) > 0 else reason(error)
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else reason(error)
         raise RunError(f"cannot listen on {host}:{port}: {why}") from error
 
 
