@@ -82,7 +82,7 @@ def test_more_steps_miss_less(runs):
 def test_parts_of_the_path_add_up_to_the_whole(runs, monkeypatch):
     ids = np.arange(2, 9)
     whole, *_ = integrated_gradients(runs["bilstm"].model, ids, 1, steps=10)
-    monkeypatch.setattr("zoo.explain._TOKENS_AT_ONCE", 21)
+    monkeypatch.setattr("zoo.attribution._TOKENS_AT_ONCE", 21)
     parts, *_ = integrated_gradients(runs["bilstm"].model, ids, 1, steps=10)
     np.testing.assert_allclose(parts, whole, atol=1e-6)
 

@@ -11,6 +11,9 @@ from absl import flags
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the finished run", required=True)
 _NAME = flags.DEFINE_string("name", None, "the SavedModel's name", required=True)
 _EXPORT_DIR = flags.DEFINE_string("export_dir", "saved_models", "folder of all SavedModels")
+_EXPLAIN = flags.DEFINE_boolean(
+    "explain", True, "a signature that explains its answers too: some seconds more to write"
+)
 
 
 def main(argv: list[str]) -> None:
@@ -20,7 +23,8 @@ def main(argv: list[str]) -> None:
         from zoo.export import export
         from zoo.training import load_trained
 
-    print(export(load_trained(_WORKDIR.value), _NAME.value, _EXPORT_DIR.value))
+    trained = load_trained(_WORKDIR.value)
+    print(export(trained, _NAME.value, _EXPORT_DIR.value, explain=_EXPLAIN.value))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
 """Why a trained model answered what it did: its gates, its attention, and each token's share.
 
 `explain` looks at one text. `zoo.explain_page` and `zoo.explain_picture` show what it found.
-
-Nothing is modelled anew: inner values are read from the model's own graph, and gates and attention
-weights come from the layers' own code.
 """
 
 from dataclasses import dataclass
@@ -13,36 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# A tensor's mask; Keras makes it public nowhere.
-from keras.src.backend import get_keras_mask
-
+from zoo.attribution import attribution
 from zoo.errors import UsageError
-from zoo.layers import LSTM, MaskedPooling, MinLSTM, MultiHeadAttention, TransformerBlock
 from zoo.metrics import softmax
 from zoo.text import TextEncoder, truncate
+from zoo.trace import Trace, attention_of, gates_of
 from zoo.training import Trained
 from zoo.wordpiece import WordPieceEncoder
-
-# Points of the path that are computed together hold as many tokens as this, about.
-_TOKENS_AT_ONCE = 4_096
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What the units of a recurrent layer did at every step, in the order of the text.
-
-    Args:
-        forget: `float[B, T, U]`, what a unit keeps of its state, in (0, 1); zeros on padding, as
-            are the next two.
-        input: `float[B, T, U]`, what it takes of the new candidate.
-        output: `float[B, T, U]`, what it shows of its state; `None` for a MinLSTM, which shows all.
-        state: `float[B, T, U]`, the cell state after the step, c.
-    """
-
-    forget: np.ndarray
-    input: np.ndarray
-    output: np.ndarray | None
-    state: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -175,22 +149,12 @@ def _summary(trace: Trace) -> Gates:
 def integrated_gradients(
     model: keras.Model, ids: np.ndarray, target: int, steps: int = 128
 ) -> tuple[np.ndarray, float, float]:
-    """Each token's share in a logit: the gradient along the way from no words to the text.
-
-        a[t] = sum_e x[t, e] * integral_0^1 dF(s x) / dx[t, e] ds
-        sum_t a[t] = F(x) - F(0)                                      completeness
-
-    F is the logit as a function of the embedding's output, the baseline is zero: a text as long,
-    of words without a meaning. The integral is a Gauss-Legendre sum, exact for gradients that are
-    polynomials in s of a degree below twice the steps; where maxima change hands, or ReLUs switch,
-    it is not, and the completeness error says by how much.
-
-    Source: Sundararajan, Taly & Yan 2017, "Axiomatic Attribution for Deep Networks".
+    """Each token's share in a logit; `zoo.attribution` says what that is.
 
     Args:
         model: from `{"ids": int32[B, T]}` to `float[B, C]` logits, with an `Embedding`.
         ids: `int32[T]`, one text without padding.
-        target: which class's logit F is.
+        target: of which class the logit is, F.
         steps: at how many points the gradient is taken.
 
     Returns:
@@ -206,143 +170,27 @@ def integrated_gradients(
         >>> shares.shape, bool(abs(shares.sum() - (logit - baseline)) < 1e-6)
         ((3,), True)
     """
-    if steps < 1:
-        raise UsageError(f"steps={steps} cannot work: it must be at least 1")
-    table = next((one for one in model.layers if isinstance(one, keras.layers.Embedding)), None)
-    if table is None:
-        raise UsageError(f"the model {model.name} has no Embedding: its tokens have no vectors")
-    # The ids besides, for the mask comes from them.
-    rest = keras.Model([model.input["ids"], table.output], model.output)
-    row = tf.constant(ids[None], "int32")  # int32[1, T]
-    vectors = tf.identity(table(row)).numpy()[0]  # float[T, E]
-
-    def logits(points: tf.Tensor) -> tf.Tensor:
-        rows = tf.repeat(row, len(points), axis=0)  # int32[N, T]
-        return rest([rows, points], training=False)[:, target]  # float[N]
-
-    places, weights = np.polynomial.legendre.leggauss(steps)
-    places, weights = (places + 1) / 2, weights / 2  # from [-1, 1] to [0, 1]
-    gradient = np.zeros(vectors.shape)  # float64[T, E]
-    at_once = max(1, _TOKENS_AT_ONCE // len(ids))
-    for start in range(0, steps, at_once):
-        some = slice(start, start + at_once)
-        points = tf.constant(places[some, None, None] * vectors, "float32")  # float[N, T, E]
-        with tf.GradientTape() as tape:
-            tape.watch(points)
-            found = logits(points)
-        gradient += np.tensordot(weights[some], tape.gradient(found, points).numpy(), 1)
-    baseline, logit = logits(tf.stack([tf.zeros_like(vectors), vectors])).numpy().tolist()
-    return (vectors * gradient).sum(axis=-1), logit, baseline
+    found = attribution(model, steps)(tf.constant(ids, tf.int32), tf.constant(target))
+    shares, logit, baseline = (part.numpy() for part in found)
+    return shares, float(logit), float(baseline)
 
 
 def trace_gates(model: keras.Model, inputs: dict[str, Any]) -> dict[str, Trace]:
-    """What every LSTM and MinLSTM of a model does while it reads.
+    """What every LSTM and MinLSTM of a model does while it reads, as arrays.
 
-    Args:
-        model: any functional one; its recurrent layers may stand in a `Bidirectional`.
-        inputs: a batch for it.
-
-    Returns:
-        A trace by layer; of a bidirectional one, two, whose names end in `forward` and `backward`.
-
-    Example:
-        >>> from zoo.models import MODELS, TokenInputs
-        >>> model = MODELS["bilstm"](TokenInputs(num_ids=9), num_classes=2, size="small,units=5")
-        >>> {n: t.state.shape for n, t in trace_gates(model, {"ids": tf.ones((2, 7))}).items()}
-        {'bilstm_0 forward': (2, 7, 5), 'bilstm_0 backward': (2, 7, 5)}
+    Args and Returns:
+        As `zoo.trace.gates_of`.
     """
-    traces = {}
-    for layer, given in _inputs_of(model, inputs, (LSTM, MinLSTM, keras.layers.Bidirectional)):
-        parts = {layer.name: layer}
-        if isinstance(layer, keras.layers.Bidirectional):
-            sides = {"forward": layer.forward_layer, "backward": layer.backward_layer}
-            parts = {f"{layer.name} {side}": part for side, part in sides.items()}
-        for name, part in parts.items():
-            if isinstance(part, LSTM | MinLSTM):
-                traces[name] = _trace(part, given[0])
-    return traces
+    return {
+        name: Trace(*(None if part is None else part.numpy() for part in trace))
+        for name, trace in gates_of(model, inputs).items()
+    }
 
 
 def trace_attention(model: keras.Model, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The attention weights of a model while it reads.
+    """The attention weights of a model while it reads, as arrays.
 
-    Args:
-        model: any functional one, with `MultiHeadAttention`, alone or in a `TransformerBlock`, or
-            with `MaskedPooling("attention")`, called with no mask but their inputs' own.
-        inputs: a batch for it.
-
-    Returns:
-        `float[B, H, T, S]` by layer, `float[B, 1, 1, T]` of attention pooling. The rows sum to one
-        over real steps, those of padding are zeros.
-
-    Example:
-        >>> from zoo.models import MODELS, TokenInputs
-        >>> model = MODELS["transformer"](TokenInputs(num_ids=9), num_classes=2)
-        >>> {n: w.shape for n, w in trace_attention(model, {"ids": tf.ones((2, 7))}).items()}
-        {'block_0': (2, 4, 7, 7)}
+    Args and Returns:
+        As `zoo.trace.attention_of`.
     """
-    weights = {}
-    kinds = (MultiHeadAttention, TransformerBlock, MaskedPooling)
-    for layer, given in _inputs_of(model, inputs, kinds):
-        if isinstance(layer, MaskedPooling):
-            if layer.mode == "attention":
-                weights[layer.name] = _pooling_weights(layer, given[0])
-            continue
-        attention = layer
-        if isinstance(layer, TransformerBlock):
-            seen = layer.attention_norm(given[0]) if layer.norm == "pre" else given[0]
-            attention, given = layer.attention, [seen, seen]
-        _, scores = attention(*given, return_attention_scores=True)
-        weights[layer.name] = scores.numpy()
-    return weights
-
-
-def _inputs_of(model: keras.Model, inputs: dict[str, Any], kinds: Any) -> Any:
-    """Layers of some kinds, each with the tensors that it is given, which carry their masks."""
-    layers = [layer for layer in model.layers if isinstance(layer, kinds)]
-    if not layers:
-        return []
-    wanted = {layer.name: layer.input for layer in layers}
-    found = keras.Model(model.input, wanted)(inputs, training=False)
-    # Behind its inputs, Keras lists the mask of a layer that asks for one.
-    real = {
-        name: [x for x in tf.nest.flatten(x) if x.dtype.is_floating] for name, x in found.items()
-    }
-    return [(layer, real[layer.name]) for layer in layers]
-
-
-def _mask(x: Any) -> np.ndarray:
-    mask = get_keras_mask(x)
-    return np.ones(x.shape[:2], bool) if mask is None else mask.numpy()
-
-
-def _trace(layer: LSTM | MinLSTM, x: Any) -> Trace:
-    # Turned to the order in which the layer reads, and all that is found turned back.
-    turn = slice(None, None, -1 if layer.go_backwards else 1)
-    x, real = tf.identity(x)[:, turn], _mask(x)[:, turn, None]  # float[B, T, D], bool[B, T, 1]
-    if isinstance(layer, MinLSTM):
-        kept, added = (part.numpy() for part in layer.cell.shares(x))  # each float[B, T, U]
-        forget, taken, output = kept * real, (1 - kept) * real, None
-    else:
-        own = {"return_gates": True, "return_sequences": True, "return_state": False}
-        same = LSTM.from_config({**layer.get_config(), **own, "go_backwards": False})
-        same.build(x.shape)
-        same.set_weights(layer.get_weights())
-        _, gates = same(x, mask=tf.constant(real[..., 0]), training=False)
-        taken, forget, candidate, output = (gates[name].numpy() for name in "ifco")
-        added = taken * candidate
-    states = [np.zeros_like(forget[:, 0])]  # float[B, U]
-    for t in range(forget.shape[1]):
-        new = forget[:, t] * states[-1] + added[:, t]
-        states.append(np.where(real[:, t], new, states[-1]))
-    state = np.stack(states[1:], axis=1)  # float[B, T, U]
-    found = (None if part is None else part[:, turn] for part in (forget, taken, output, state))
-    return Trace(*found)  # type: ignore[arg-type]
-
-
-def _pooling_weights(layer: MaskedPooling, x: Any) -> np.ndarray:
-    real = _mask(x)[:, :, None]  # bool[B, T, 1]
-    hidden = tf.tanh(tf.identity(x) @ layer.kernel + layer.bias)  # float[B, T, D]
-    scores = np.where(real, (hidden @ layer.query).numpy(), -np.inf)  # float[B, T, 1]
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return (powers / powers.sum(axis=1, keepdims=True)).transpose(0, 2, 1)[:, None]  # [B, 1, 1, T]
+    return {name: rows.numpy() for name, rows in attention_of(model, inputs).items()}

@@ -21,7 +21,9 @@ from typing import Any, BinaryIO
 import tensorflow as tf
 
 from zoo.errors import RunError, UsageError, reason
-from zoo.servable import Answering, Servable
+from zoo.saved_model_file import amend
+from zoo.servable import METHODS, Answering, Servable
+from zoo.warmup import write_warmup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _SIGNATURE = "serving_default"
 
 
-def export(trained: "Trained", name: str, export_dir: str | os.PathLike[str]) -> Path:
+def export(
+    trained: "Trained", name: str, export_dir: str | os.PathLike[str], *, explain: bool = True
+) -> Path:
     """Writes a finished run as the next version of a SavedModel.
 
     The folder appears whole or not at all: it is written beside and renamed.
@@ -42,6 +46,8 @@ def export(trained: "Trained", name: str, export_dir: str | os.PathLike[str]) ->
         trained: the run.
         name: the SavedModel's name: letters, digits, `-`, `_` and `.`.
         export_dir: folder of all SavedModels; made if it is missing.
+        explain: whether it is to have the signature `explain`, where the model can; it takes some
+            seconds more to write, and up to two more to load.
 
     Returns:
         `export_dir/name/version`, the version one above the highest there.
@@ -51,7 +57,7 @@ def export(trained: "Trained", name: str, export_dir: str | os.PathLike[str]) ->
         RunError: if it cannot be written.
     """
     return publish(
-        lambda: Servable(trained.model, trained.encoder, trained.task.classes),
+        lambda: Servable(trained.model, trained.encoder, trained.task.classes, explain),
         lambda folder: _write_card(folder, trained, name),
         name,
         export_dir,
@@ -89,9 +95,13 @@ def publish(
         # TensorFlow Serving loads every folder whose name is a number, and no other.
         beside = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder))
         servable = make()
-        signatures = {_SIGNATURE: servable.serve, "logits": servable.logits}
-        tf.saved_model.save(servable, str(beside), signatures=signatures)
+        # The one who explains has asked for all gradients within: none is asked for later.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        signatures = servable.signatures
+        tf.saved_model.save(servable, str(beside), signatures=signatures, options=options)
+        amend(beside, METHODS)
         write_card(beside / "assets.extra")
+        write_warmup(beside / "assets.extra", name, servable.warmup())
         beside.chmod(0o755)
         return _publish(beside, folder)
     except (OSError, tf.errors.OpError) as error:
@@ -167,6 +177,7 @@ def card_head(name: str, task: "Task", text: bool) -> dict[str, Any]:
         "outputs": {
             _SIGNATURE: {"probabilities": "float32[B, C]", "label": "string[B]"},
             "logits": {"logits": "float32[B, C]"},
+            "classify": {"classes": "string[B, C]", "scores": "float32[B, C]"},
         },
     }
 

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from zoo.wordpiece import WordPieceEncoder
 
 
+# The methods of TensorFlow Serving that signatures are for, those of its Predict left out.
+METHODS = {"classify": tf.saved_model.CLASSIFY_METHOD_NAME}
+
+# What a server is warmed up for: callers who come alone and together, with little and with much.
+_WARM_ROWS = (1, 8, 32)
+# Steps of a track, of which no model says how many there may be.
+_USUAL_STEPS = 128
+
+
 class RawModel(tf.Module):
     """A model and what stands before it: raw inputs to `float32[B, C]` logits.
 
@@ -41,6 +50,8 @@ class RawModel(tf.Module):
         inputs_of: Callable[..., dict[str, tf.Tensor]]
         if encoder is not None:
             self.signature = [tf.TensorSpec([None], tf.string, name="text")]
+            self.feature: Any = tf.io.FixedLenFeature([], tf.string)
+            self.most_steps = encoder.settings.max_length
 
             def inputs_of(text: tf.Tensor) -> dict[str, tf.Tensor]:
                 return {"ids": encoder.encode_dense(text)}
@@ -50,6 +61,9 @@ class RawModel(tf.Module):
                 tf.TensorSpec([None, None, size], tf.float32, name="features"),
                 tf.TensorSpec([None], tf.int32, name="lengths"),
             ]
+            rows = tf.io.RaggedFeature.UniformRowLength(size)
+            self.feature = tf.io.RaggedFeature(tf.float32, partitions=[rows])
+            self.most_steps = _USUAL_STEPS
 
             inputs_of = _at_least_one_step
 
@@ -62,6 +76,26 @@ class RawModel(tf.Module):
     def __call__(self, *inputs: tf.Tensor) -> tf.Tensor:
         """The logits, `float32[B, C]`, of inputs as `signature` says."""
         return self._logits_of(*inputs)
+
+    def parse(self, examples: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Inputs as `signature` says, of `string[B]`, serialized `tf.train.Example`.
+
+        Their feature is named for the first input: one string, `text`, or the `T * D` numbers of a
+        track, `features`, step by step.
+        """
+        key = self.signature[0].name
+        found = tf.io.parse_example(examples, {key: self.feature})[key]
+        if isinstance(found, tf.RaggedTensor):
+            shape = self.signature[0].shape
+            return found.to_tensor(shape=shape), tf.cast(found.row_lengths(), tf.int32)
+        return (found,)
+
+    def sample(self, rows: int, steps: int) -> dict[str, tf.Tensor]:
+        """Inputs as `signature` says, by name, that mean nothing: `rows` of `steps` each."""
+        if len(self.signature) == 1:
+            return {"text": tf.fill([rows], " ".join(["a"] * steps))}
+        size = self.signature[0].shape[-1]
+        return {"features": tf.zeros([rows, steps, size]), "lengths": tf.fill([rows], steps)}
 
 
 class Answering(tf.Module):
@@ -91,9 +125,32 @@ class Answering(tf.Module):
             label = tf.gather(tf.constant(names), tf.argmax(probabilities, axis=-1))  # string[B]
             return {"probabilities": probabilities, "label": label}
 
+        def classify(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            scores = self.serve(*models[0].parse(inputs))["probabilities"]  # float32[B, C]
+            classes = tf.repeat(tf.constant([names]), tf.shape(scores)[0], axis=0)  # string[B, C]
+            return {"classes": classes, "scores": scores}
+
         self.logits = tf.function(logits, input_signature=signature)
         self.serve = tf.function(answer, input_signature=signature)
+        examples = [tf.TensorSpec([None], tf.string, name="inputs")]
+        self.classify = tf.function(classify, input_signature=examples)
         self.class_names = tf.function(lambda: tf.constant(names), input_signature=[])
+        self.explain: Any = None
+
+    @property
+    def signatures(self) -> dict[str, Any]:
+        """What is asked, by name; `METHODS` has the method of each that is not predict."""
+        found = {"serving_default": self.serve, "logits": self.logits, "classify": self.classify}
+        return found | ({"explain": self.explain} if self.explain is not None else {})
+
+    def warmup(self) -> Iterator[tuple[str, dict[str, tf.Tensor]]]:
+        """Requests that a server may ask itself before others ask it: signatures and inputs."""
+        model = self._models[0]
+        for rows in _WARM_ROWS:
+            for steps in sorted({1, min(16, model.most_steps), model.most_steps}):
+                yield "serving_default", model.sample(rows, steps)
+        if self.explain is not None:
+            yield "explain", model.sample(1, min(16, model.most_steps))
 
 
 class Servable(Answering):
@@ -104,6 +161,8 @@ class Servable(Answering):
             is no more to be trained.
         encoder: strings to ids; `None` for a model on features.
         classes: C names.
+        explain: whether it is to explain its answers too, as `zoo.explain_signature` does; a model
+            on features, or one whose tokens have no vectors, never does.
     """
 
     def __init__(
@@ -111,9 +170,16 @@ class Servable(Answering):
         model: "keras.Model",
         encoder: "TextEncoder | WordPieceEncoder | None",
         classes: tuple[str, ...],
+        explain: bool = False,
     ) -> None:
+        from zoo.attribution import has_embedding
+        from zoo.explain_signature import explain_function
+
         raw = RawModel(model, encoder)
         super().__init__([raw], raw, classes)
+        if explain and encoder is not None and has_embedding(model):
+            function = explain_function(model, encoder, self.logits, classes)
+            self.explain = tf.function(function, input_signature=raw.signature)
 
 
 def _all_layers(layer: Any) -> Iterator[Any]:

@@ -285,11 +285,20 @@ class LSTM(keras.layers.RNN):
             # As they are now: a stateful layer overwrites them.
             initial_state = [ops.copy(ops.convert_to_tensor(s)) for s in initial_state]
         results = super().call(sequences, initial_state=initial_state, mask=mask, training=training)
-        gates = self._run_gates(sequences, list(initial_state), mask)
+        gates = self.run_gates(sequences, list(initial_state), mask)
         return (*(results if self.return_state else (results,)), gates)
 
-    def _run_gates(self, sequences: Any, initial_state: list, mask: Any) -> dict[str, Any]:
-        """The gates of every step: another run, for a loop returns one tensor a step alone."""
+    def run_gates(self, sequences: Any, initial_state: list, mask: Any) -> dict[str, Any]:
+        """The gates of every step: another run, for a loop returns one tensor a step alone.
+
+        Args:
+            sequences: `float[B, T, D]`; the layer must be built.
+            initial_state: the hidden and the cell state before, each `float[B, U]`.
+            mask: `bool[B, T]`, true where a step is real, or `None`.
+
+        Returns:
+            `i`, `f`, `c` and `o`, each `float[B, T, U]`, in the order in which the layer reads.
+        """
 
         def step(inputs: Any, states: Any) -> tuple[Any, list]:
             state, gates = self.cell.step(inputs, states)

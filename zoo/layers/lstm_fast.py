@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from zoo.layers import lstm_packed_fast
+from zoo.layers.own_gradient_fast import small_graphs_wanted
 
 # One operation for all steps of each half is faster than a loop up to about this many rows.
 BLOCK_ROWS = 16
@@ -28,9 +29,10 @@ def takes(cell: Any, sequences: Any, training: bool, use_cudnn: Any) -> bool:
         use_cudnn: as the layer's: true to insist on it, false for none of it, or "auto".
 
     Returns:
-        False for options that change the cell's equations, for activations of one's own, for
-        dropout of the hidden state or of each gate by itself. On a CPU, for other numbers than
-        float32 and, on TensorFlow, bfloat16, and in what XLA compiles; on a GPU, without cuDNN.
+        False within `small_graphs`, for options that change the cell's equations, for activations
+        of one's own, for dropout of the hidden state or of each gate by itself. On a CPU, for other
+        numbers than float32 and, on TensorFlow, bfloat16, and in what XLA compiles; on a GPU,
+        without cuDNN.
     """
     backend = keras.backend.backend()
     dropped = training and (cell.recurrent_dropout or (cell.dropout and cell.implementation == 1))
@@ -39,7 +41,13 @@ def takes(cell: Any, sequences: Any, training: bool, use_cudnn: Any) -> bool:
         and cell.recurrent_activation is keras.activations.sigmoid
     )
     dtype = keras.backend.standardize_dtype(sequences.dtype)
-    if dropped or not cell.is_plain or not usual or dtype != cell.compute_dtype:
+    if (
+        small_graphs_wanted()
+        or dropped
+        or not cell.is_plain
+        or not usual
+        or dtype != cell.compute_dtype
+    ):
         return False
     if use_cudnn and lstm_packed_fast.takes(sequences):
         return True

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import Any
 
 _WANTED = ContextVar("wanted", default=True)
+_SMALL = ContextVar("small", default=False)
 
 
 @contextmanager
@@ -33,6 +34,30 @@ def no_gradients() -> Iterator[None]:
         yield
     finally:
         _WANTED.reset(before)
+
+
+@contextmanager
+def small_graphs() -> Iterator[None]:
+    """Within it, a graph is made for being small, not for being fast.
+
+    A SavedModel that holds a gradient for the sake of a text now and then is read whole each time
+    that it is loaded, and the loops of the fast ways, written for training, make most of it.
+
+    Example:
+        >>> with small_graphs():
+        ...     small_graphs_wanted()
+        True
+    """
+    before = _SMALL.set(True)
+    try:
+        yield
+    finally:
+        _SMALL.reset(before)
+
+
+def small_graphs_wanted() -> bool:
+    """Whether `small_graphs` is in force."""
+    return _SMALL.get()
 
 
 def own_gradient(function: Callable, *inputs: Any) -> Any:
