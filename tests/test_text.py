@@ -208,9 +208,9 @@ def test_the_fold_of_a_character_is_stable():
 
 
 def test_the_folding_table_leaves_no_character_out():
-    from zoo.text import _foldings
+    from zoo.text import foldings
 
-    table = dict(zip(*_foldings(), strict=True))
+    table = dict(zip(*foldings(), strict=True))
     for point in (*range(0x80, 0xD800), *range(0xE000, 0x110000, 7)):
         if 0xAC00 <= point <= 0xD7A3 and point % 50:  # a sample is enough of the Hangul syllables
             continue

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import UsageError
-from zoo.layers.own_gradient_fast import small_graphs
+from zoo.layers.own_gradient_fast import plain_loops
 
 # Points of the path that are computed together hold as many tokens as this, about.
 _TOKENS_AT_ONCE = 4_096
@@ -72,7 +72,7 @@ def attribution(model: keras.Model, steps: int) -> Attribution:
             shared = tf.constant(weights)[here]  # float64[N, 3]
             points = along[:, None, None] * vectors  # float[N, T, E]
             rows = tf.repeat(row, tf.size(along), axis=0)  # int32[N, T]
-            with tf.GradientTape() as tape, small_graphs():
+            with tf.GradientTape() as tape, plain_loops():
                 tape.watch(points)
                 logits = tf.gather(rest([rows, points], training=False), target, axis=1)  # float[N]
             slopes = tf.cast(tape.gradient(logits, points), tf.float64)  # float64[N, T, E]

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from zoo.attribution import attribution
-from zoo.layers.own_gradient_fast import no_gradients, small_graphs
+from zoo.layers.own_gradient_fast import no_gradients, plain_loops
 from zoo.text import FIRST_WORD_ID, UNKNOWN_ID, TextEncoder, truncate
 from zoo.trace import Trace, attention_of, gates_of
 
@@ -98,7 +98,7 @@ def explain_function(
             "attribution": shares[:rows],
             "completeness_error": error[:rows],
         }
-        with no_gradients(), small_graphs():
+        with no_gradients(), plain_loops():
             for name, trace in gates_of(model, {"ids": ids}).items():
                 found[f"gates_{name.replace(' ', '_')}"] = _summary(trace, ids)
             for name, weights in attention_of(model, {"ids": ids}).items():

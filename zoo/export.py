@@ -81,6 +81,33 @@ def publish(
     Returns:
         As `export`, and it raises the same.
     """
+
+    def write(folder: Path) -> None:
+        servable = make()
+        # The one that explains has asked for all gradients within: none is asked for later.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        signatures = servable.signatures
+        tf.saved_model.save(servable, str(folder), signatures=signatures, options=options)
+        amend(folder, METHODS)
+        write_card(folder / "assets.extra")
+        write_warmup(folder / "assets.extra", name, servable.warmup())
+
+    return publish_folder(write, name, export_dir)
+
+
+def publish_folder(
+    write: Callable[[Path], None], name: str, export_dir: str | os.PathLike[str]
+) -> Path:
+    """Makes the next version of an export, whole or not at all.
+
+    Args:
+        write: fills the folder that it is given.
+        name: the export's name.
+        export_dir: folder of all exports; made if it is missing.
+
+    Returns:
+        As `export`, and it raises the same.
+    """
     import keras
 
     if keras.backend.backend() != "tensorflow":
@@ -94,19 +121,11 @@ def publish(
         folder.mkdir(parents=True, exist_ok=True)
         # TensorFlow Serving loads every folder whose name is a number, and no other.
         beside = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder))
-        servable = make()
-        # The one who explains has asked for all gradients within: none is asked for later.
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        signatures = servable.signatures
-        tf.saved_model.save(servable, str(beside), signatures=signatures, options=options)
-        amend(beside, METHODS)
-        write_card(beside / "assets.extra")
-        write_warmup(beside / "assets.extra", name, servable.warmup())
+        write(beside)
         beside.chmod(0o755)
         return _publish(beside, folder)
     except (OSError, tf.errors.OpError) as error:
-        message = f"the SavedModel could not be written to {folder}: {reason(error)}"
-        raise RunError(message) from error
+        raise RunError(f"the export could not be written to {folder}: {reason(error)}") from error
     finally:
         if beside is not None:
             shutil.rmtree(beside, ignore_errors=True)
@@ -182,11 +201,11 @@ def card_head(name: str, task: "Task", text: bool) -> dict[str, Any]:
     }
 
 
-def _write_card(folder: Path, trained: "Trained", name: str) -> None:
-    folder.mkdir(exist_ok=True)
+def trained_card(trained: "Trained", name: str) -> dict[str, Any]:
+    """What the card of a run says, `card_head` being part of it."""
     config, task, figures = trained.config, trained.task, trained.metrics
     text = trained.encoder is not None
-    card = card_head(name, task, text) | {
+    return card_head(name, task, text) | {
         "model": config.model,
         "size": config.size,
         "tokens": {"unit": config.unit, "max_length": config.max_length} if text else None,
@@ -196,6 +215,11 @@ def _write_card(folder: Path, trained: "Trained", name: str) -> None:
         "versions": figures["validation"].get("versions"),
         "machine": figures.get("machine"),
     }
+
+
+def _write_card(folder: Path, trained: "Trained", name: str) -> None:
+    folder.mkdir(exist_ok=True)
+    card = trained_card(trained, name)
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")
     if trained.encoder is not None:
         words = "".join(f"{word}\n" for word in trained.encoder.vocabulary)

@@ -49,6 +49,13 @@ _KEEP = "\x00"
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\x{30fc}"
 _WORD_CHARACTER = r"\p{L}\p{N}\p{M}"
 
+# The kinds of characters that the rule tells apart, each as RE2 knows it.
+KINDS = {
+    "word": f"[{_WORD_CHARACTER}]",
+    "unspaced": f"[{_UNSPACED}]",
+    "space": r"[\s\p{Z}\p{Cc}]",
+}
+
 
 @dataclass(frozen=True)
 class TextSettings:
@@ -95,7 +102,7 @@ def fold_character(character: str) -> str:
 
 
 @functools.cache
-def _foldings() -> tuple[tuple[str, ...], tuple[str, ...]]:
+def foldings() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Every character that folding changes, and what it becomes."""
     # Hangul syllables and everything beyond the compatibility ideographs fold to themselves.
     blocks = (range(0x80, 0xAC00), range(0xD7A4, 0xD800), range(0xE000, 0x20000))
@@ -110,7 +117,7 @@ class Normaliser(tf.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        old, new = _foldings()
+        old, new = foldings()
         self._folding = tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(tf.constant(old), tf.constant(new)), _KEEP
         )
@@ -132,7 +139,7 @@ class Normaliser(tf.Module):
         folded = self._fold(tf.gather_nd(texts, rows))
         texts = tf.tensor_scatter_nd_update(texts, rows, folded)
         texts = tf.strings.regex_replace(texts, r"</?br(\s[^<>]*)?/?>", " ")
-        return tf.strings.strip(tf.strings.regex_replace(texts, r"[\s\p{Z}\p{Cc}]+", " "))
+        return tf.strings.strip(tf.strings.regex_replace(texts, f"{KINDS['space']}+", " "))
 
     def _fold(self, texts: tf.Tensor) -> tf.Tensor:
         characters = tf.strings.unicode_split(texts, "UTF-8")

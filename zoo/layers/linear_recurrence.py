@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from zoo.layers import min_lstm_fast
+from zoo.layers.own_gradient_fast import plain_loops_wanted
 
 FORMS = ("parallel", "steps")
 
@@ -40,6 +41,8 @@ def linear_recurrence(decay: Any, added: Any, initial: Any, form: str = "auto") 
     if _form(decay, form) == "parallel":
         return parallel_recurrence(decay, added, initial)
     if keras.backend.backend() == "tensorflow":
+        if plain_loops_wanted():
+            return min_lstm_fast.tensorflow_scan(decay, added, initial)
         return min_lstm_fast.tensorflow_recurrence()(decay, added, initial)
     return stepwise_recurrence(decay, added, initial)
 
@@ -47,6 +50,8 @@ def linear_recurrence(decay: Any, added: Any, initial: Any, form: str = "auto") 
 def _form(decay: Any, form: str) -> str:
     if keras.backend.backend() == "tensorflow" and decay.shape[0] is None:
         return "steps"
+    if form == "auto" and plain_loops_wanted():
+        return "parallel"  # log T rounds, and no loop at all
     return min_lstm_fast.faster_form() if form == "auto" else form
 
 

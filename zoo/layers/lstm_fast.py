@@ -13,7 +13,7 @@ import keras
 from keras import ops
 
 from zoo.layers import lstm_packed_fast
-from zoo.layers.own_gradient_fast import small_graphs_wanted
+from zoo.layers.own_gradient_fast import plain_loops_wanted
 
 # One operation for all steps of each half is faster than a loop up to about this many rows.
 BLOCK_ROWS = 16
@@ -29,7 +29,7 @@ def takes(cell: Any, sequences: Any, training: bool, use_cudnn: Any) -> bool:
         use_cudnn: as the layer's: true to insist on it, false for none of it, or "auto".
 
     Returns:
-        False within `small_graphs`, for options that change the cell's equations, for activations
+        False within `plain_loops`, for options that change the cell's equations, for activations
         of one's own, for dropout of the hidden state or of each gate by itself. On a CPU, for other
         numbers than float32 and, on TensorFlow, bfloat16, and in what XLA compiles; on a GPU,
         without cuDNN.
@@ -42,7 +42,7 @@ def takes(cell: Any, sequences: Any, training: bool, use_cudnn: Any) -> bool:
     )
     dtype = keras.backend.standardize_dtype(sequences.dtype)
     if (
-        small_graphs_wanted()
+        plain_loops_wanted()
         or dropped
         or not cell.is_plain
         or not usual

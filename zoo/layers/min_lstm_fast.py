@@ -35,6 +35,22 @@ def has_scan(x: Any) -> bool:
     return backend == "jax" or (backend == "torch" and x.device.type == "cpu")
 
 
+def tensorflow_scan(decay: Any, added: Any, initial: Any) -> Any:
+    """`tensorflow_recurrence` as TensorFlow's own loop: slower, but one that converters know.
+
+    Example:
+        >>> half = [[[0.5]], [[0.5]], [[0.5]]]
+        >>> tensorflow_scan(half, half, [[0.0]])[:, 0, 0].numpy().tolist()
+        [0.5, 0.75, 0.875]
+    """
+    import tensorflow as tf
+
+    factors = (tf.convert_to_tensor(decay), tf.convert_to_tensor(added))
+    return tf.scan(
+        lambda state, now: now[0] * state + now[1], factors, tf.convert_to_tensor(initial)
+    )
+
+
 @functools.cache
 def tensorflow_recurrence() -> Callable[[Any, Any, Any], Any]:
     """Returns TensorFlow's loop for `linear_recurrence`, of stock operations alone.

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import Any
 
 _WANTED = ContextVar("wanted", default=True)
-_SMALL = ContextVar("small", default=False)
+_PLAIN = ContextVar("plain", default=False)
 
 
 @contextmanager
@@ -37,27 +37,27 @@ def no_gradients() -> Iterator[None]:
 
 
 @contextmanager
-def small_graphs() -> Iterator[None]:
-    """Within it, a graph is made for being small, not for being fast.
+def plain_loops() -> Iterator[None]:
+    """Within it, a graph's loops are plain ones, a step a turn, not those that are fast.
 
-    A SavedModel that holds a gradient for the sake of a text now and then is read whole each time
-    that it is loaded, and the loops of the fast ways, written for training, make most of it.
+    Converters to other formats know no others; and the loops written for training make most of a
+    SavedModel that holds a gradient, which is read whole each time that it is loaded.
 
     Example:
-        >>> with small_graphs():
-        ...     small_graphs_wanted()
+        >>> with plain_loops():
+        ...     plain_loops_wanted()
         True
     """
-    before = _SMALL.set(True)
+    before = _PLAIN.set(True)
     try:
         yield
     finally:
-        _SMALL.reset(before)
+        _PLAIN.reset(before)
 
 
-def small_graphs_wanted() -> bool:
-    """Whether `small_graphs` is in force."""
-    return _SMALL.get()
+def plain_loops_wanted() -> bool:
+    """Whether `plain_loops` is in force."""
+    return _PLAIN.get()
 
 
 def own_gradient(function: Callable, *inputs: Any) -> Any:
