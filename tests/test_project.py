@@ -34,7 +34,8 @@ def make(*arguments):
 def test_the_core_needs_no_more_than_it_uses(setup):
     core = {"absl-py", "importlib_resources", "keras", "tensorflow", "tensorflow-datasets"}
     assert names(setup["options"]["install_requires"]) == core
-    extras = {"bert", "describe", "dev", "ensemble", "plot", "serve", "test", "torch", "tune"}
+    features = {"bert", "describe", "ensemble", "litert", "onnx", "plot", "serve", "tune"}
+    extras = features | {"test", "torch", "dev"}
     assert set(setup["options.extras_require"]) == extras
 
 

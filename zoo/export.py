@@ -153,10 +153,19 @@ def check_target(name: str, export_dir: str | os.PathLike[str]) -> Path:
     if not os.fspath(export_dir):
         raise UsageError("--export_dir= cannot work: it must name a folder")
     folder = Path(export_dir).expanduser() / name
+    check_writable(folder)
+    return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Whether a folder is there to be written to, or can be made.
+
+    Raises:
+        RunError: naming what is in the way.
+    """
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise RunError(f"the SavedModel could not be written to {folder}: {nearest} is in the way")
-    return folder
+        raise RunError(f"nothing could be written to {folder}: {nearest} is in the way")
 
 
 def versions(folder: Path) -> list[int]:

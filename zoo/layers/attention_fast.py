@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from zoo.layers.attention_blocks_fast import BLOCK, Blocks, larger, parts, sizes, smaller
-from zoo.layers.own_gradient_fast import own_gradient
+from zoo.layers.own_gradient_fast import own_gradient, plain_loops_wanted
 
 # With an order of steps, keys that no query of a segment may see are not looked at.
 SEGMENTS = 4
@@ -17,7 +17,8 @@ def takes(query: Any, key: Any, value: Any, **options: Any) -> bool:
     """Whether `blocked_attention` is the way to go.
 
     It is under TensorFlow on a processor, for floats of which not all scores fit into one block:
-    within one, there is nothing to gain. A size that is not known counts as a large one.
+    within one, there is nothing to gain. A size that is not known counts as a large one. It is not
+    within `plain_loops`.
 
     Args:
         query: `float[B, T, H, K]`.
@@ -32,7 +33,7 @@ def takes(query: Any, key: Any, value: Any, **options: Any) -> bool:
     """
     del options
     ranks = {len(side.shape) for side in (query, key, value)}
-    if keras.backend.backend() != "tensorflow" or ranks != {4}:
+    if keras.backend.backend() != "tensorflow" or ranks != {4} or plain_loops_wanted():
         return False
     import tensorflow as tf
 
