@@ -84,8 +84,8 @@ def run_python(arguments, cwd):
     )  # fmt: skip
 
 
-def assert_stock_ops_alone(loaded):
-    graph = loaded.signatures["serving_default"].graph.as_graph_def()
+def assert_stock_ops_alone(loaded, signature="serving_default"):
+    graph = loaded.signatures[signature].graph.as_graph_def()
     nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
     own = {f.signature.name for f in graph.library.function}
     stock = set(tf.raw_ops.__dict__) | {"Placeholder", "Const", "_Arg", "_Retval"}

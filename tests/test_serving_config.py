@@ -27,7 +27,7 @@ BATCHING = {
     "pad_variable_length_inputs": ("bool", 7),
 }
 # What KServe's v1beta1 knows of, as far as it is used: kept by hand, for its package for Python
-# wants an older protobuf than TensorFlow's.
+# brings a server of its own and holds protobuf back.
 KSERVE = {
     "apiVersion": str,
     "kind": str,

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tests.exports import TEXTS, WORDS, make_trained
+from tests.exports import TEXTS, WORDS, assert_stock_ops_alone, make_trained
 from zoo.attribution import attribution
 from zoo.errors import UsageError
 from zoo.explain import explain
@@ -198,8 +198,10 @@ def test_odd_texts_are_explained(signatures, texts):
 def test_who_loads_an_export_is_warned_of_nothing(exported, caplog):
     assert b"CustomGradient" not in (exported / "saved_model.pb").read_bytes()
     with caplog.at_level(logging.WARNING):
-        tf.saved_model.load(str(exported))
+        loaded = tf.saved_model.load(str(exported))
     assert not caplog.records
+    for signature in ("classify", "explain"):
+        assert_stock_ops_alone(loaded, signature)
 
 
 def test_bytes_that_are_no_character_are_shown_by_their_number():

@@ -27,7 +27,13 @@ Attribution = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Te
 
 
 def has_embedding(model: keras.Model) -> bool:
-    """Whether the tokens of a model have vectors, which shares are asked of."""
+    """Whether the tokens of a model have vectors, which shares are asked of.
+
+    Example:
+        >>> from zoo.models import MODELS, TokenInputs
+        >>> [has_embedding(MODELS[name](TokenInputs(9), 2)) for name in ("bag", "nb_ngram")]
+        [True, False]
+    """
     return any(isinstance(layer, keras.layers.Embedding) for layer in model.layers)
 
 

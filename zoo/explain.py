@@ -180,6 +180,12 @@ def trace_gates(model: keras.Model, inputs: dict[str, Any]) -> dict[str, Trace]:
 
     Args and Returns:
         As `zoo.trace.gates_of`.
+
+    Example:
+        >>> from zoo.models import MODELS, TokenInputs
+        >>> model = MODELS["lstm"](TokenInputs(num_ids=9), num_classes=2, size="small,units=5")
+        >>> trace_gates(model, {"ids": tf.ones((2, 7))})["lstm_0"].state.shape
+        (2, 7, 5)
     """
     return {
         name: Trace(*(None if part is None else part.numpy() for part in trace))
@@ -192,5 +198,11 @@ def trace_attention(model: keras.Model, inputs: dict[str, Any]) -> dict[str, np.
 
     Args and Returns:
         As `zoo.trace.attention_of`.
+
+    Example:
+        >>> from zoo.models import MODELS, TokenInputs
+        >>> model = MODELS["transformer"](TokenInputs(num_ids=9), num_classes=2)
+        >>> trace_attention(model, {"ids": tf.ones((2, 7))})["block_0"].shape
+        (2, 4, 7, 7)
     """
     return {name: rows.numpy() for name, rows in attention_of(model, inputs).items()}

@@ -26,7 +26,7 @@ from zoo import plain_tokenizer
 from zoo.errors import RunError, UsageError, reason, unknown_name
 from zoo.export import publish_folder, trained_card
 from zoo.layers.own_gradient_fast import no_gradients, plain_loops
-from zoo.servable import RawModel
+from zoo.servable import use_no_cudnn
 from zoo.text import KINDS, PAD_ID, UNKNOWN_ID, TextEncoder, foldings
 from zoo.training import Trained
 
@@ -97,6 +97,12 @@ def export_portable(
         UsageError: for another format, a run on features, or as `zoo.export.check_target`.
         RunError: if a package is missing, the model cannot be converted, the runtime answers
             otherwise than the model, or the files cannot be written.
+
+    Example:
+        >>> from zoo.training import load_trained
+        >>> run = load_trained("runs/first")  # doctest: +SKIP
+        >>> export_portable(run, "onnx", "first", "saved_models")  # doctest: +SKIP
+        PosixPath('saved_models/first-onnx/1')
     """
     if format not in FORMATS:
         raise unknown_name("format", format, FORMATS)
@@ -130,8 +136,7 @@ def export_portable(
 
 
 def _convert(kind: Format, format: str, trained: Trained, encoder: TextEncoder) -> bytes:
-    # It readies the layers for a graph that is to run anywhere.
-    RawModel(trained.model, encoder)
+    use_no_cudnn(trained.model)
     with _only_errors_logged():
         try:
             content = kind.convert(trained.model, encoder.settings.max_length)

@@ -40,9 +40,7 @@ class RawModel(tf.Module):
         from zoo.layers.own_gradient_fast import no_gradients
 
         super().__init__()
-        for layer in _all_layers(model):
-            if hasattr(layer, "use_cudnn"):
-                layer.use_cudnn = False
+        use_no_cudnn(model)
         self._encoder = encoder
         # The variables, not the model: Keras's own objects would be saved with it, and asked for
         # when it is loaded.
@@ -180,6 +178,21 @@ class Servable(Answering):
         if explain and encoder is not None and has_embedding(model):
             function = explain_function(model, encoder, self.logits, classes)
             self.explain = tf.function(function, input_signature=raw.signature)
+
+
+def use_no_cudnn(model: "keras.Model") -> None:
+    """Has a model's recurrent layers make graphs that run on any machine, from then on.
+
+    Example:
+        >>> from zoo.models import MODELS, TokenInputs
+        >>> model = MODELS["lstm"](TokenInputs(num_ids=9), num_classes=2)
+        >>> use_no_cudnn(model)
+        >>> model.get_layer("lstm_0").use_cudnn
+        False
+    """
+    for layer in _all_layers(model):
+        if hasattr(layer, "use_cudnn"):
+            layer.use_cudnn = False
 
 
 def _all_layers(layer: Any) -> Iterator[Any]:
