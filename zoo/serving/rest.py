@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from zoo.serving import examples, json_codec, openapi, status
+from zoo.serving import examples, json_codec, openapi, site, status
 from zoo.serving.failure import Failure, failure_of, invalid, quoted
 from zoo.serving.limits import Bodies, Limits, TooLarge, TooSlow
 from zoo.serving.metrics import Metrics
@@ -76,6 +76,7 @@ class RestApi:
             Route("/docs", self._guarded("Docs", self._docs)),
             Route("/healthz", self._alive),
             Route("/readyz", self._is_ready),
+            *site.routes(),
         ]
         for which in ("", "/versions/{version:int}", "/labels/{label}"):
             place = "/v1/models/{model}" + which
