@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from zoo.attribution import attribution
 from zoo.layers.own_gradient_fast import no_gradients, plain_loops
-from zoo.text import FIRST_WORD_ID, UNKNOWN_ID, TextEncoder, truncate
+from zoo.text import FIRST_WORD_ID, PAD_ID, TextEncoder, truncate
 from zoo.trace import Trace, attention_of, gates_of
+from zoo.wordpiece import WordPieceEncoder
 
 # Of a reviewer's eye and of a server's time: what 128 steps would change is within a few hundredths
 # of the sum, and the completeness error says so for each text.
@@ -22,7 +23,7 @@ _EMPTY = "[empty]"
 
 def explain_function(
     model: keras.Model,
-    encoder: TextEncoder,
+    encoder: TextEncoder | WordPieceEncoder,
     logits_of: Callable[[tf.Tensor], dict[str, tf.Tensor]],
     classes: Sequence[str],
     steps: int = STEPS,
@@ -84,7 +85,7 @@ def explain_function(
         # no rows, the map would know no length: one stands there, and is left out.
         rows = tf.shape(ids)[0]
         missing = tf.maximum(0, 1 - rows)
-        some = tf.pad(ids, [[0, missing], [0, 0]], constant_values=UNKNOWN_ID)
+        some = tf.pad(ids, [[0, missing], [0, 0]], constant_values=encoder.unknown_id)
         specs = (tf.TensorSpec([None], tf.float32), tf.TensorSpec([], tf.float32))
         shares, error = tf.map_fn(
             one,
@@ -108,8 +109,10 @@ def explain_function(
     return explain
 
 
-def _tokens(encoder: TextEncoder, text: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+def _tokens(encoder: TextEncoder | WordPieceEncoder, text: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     """The tokens that ids stand for, `string[B, T]`."""
+    if isinstance(encoder, WordPieceEncoder):
+        return tf.where(ids == PAD_ID, "", tf.gather(tf.constant(encoder.vocabulary), ids))
     if encoder.settings.unit == "byte":
         names = [chr(byte) if byte < 0x80 else f"\\x{byte:02x}" for byte in range(256)]
         before = ["", _EMPTY]
@@ -118,7 +121,7 @@ def _tokens(encoder: TextEncoder, text: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
     kept = truncate(encoder.split(text), encoder.settings.max_length)
     tokens = kept.to_tensor("", shape=[None, None])
     tokens = tf.pad(tokens, [[0, 0], [0, tf.shape(ids)[1] - tf.shape(tokens)[1]]])
-    return tf.where((tokens == "") & (ids == UNKNOWN_ID), _EMPTY, tokens)
+    return tf.where((tokens == "") & (ids == encoder.unknown_id), _EMPTY, tokens)
 
 
 def _summary(trace: Trace, ids: tf.Tensor) -> tf.Tensor:

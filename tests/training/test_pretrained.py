@@ -56,10 +56,15 @@ def test_exported_it_takes_raw_strings(still, tmp_path):
     ids = trained.encoder.encode_dense(tf.constant([text.encode() for text in texts]))
     assert ids.shape[1] == SMALL["max_length"]
     expected = tf.nn.softmax(trained.model({"ids": ids}, training=False)).numpy()
-    found = list(predict(load_servable(export(trained, "bert", tmp_path)), texts))
+    servable = load_servable(export(trained, "bert", tmp_path))
+    found = list(predict(servable, texts))
     np.testing.assert_allclose(
         [list(one.probabilities.values()) for one in found], expected, atol=1e-5
     )
+    why = servable.module.signatures["explain"](text=tf.constant(["unwanted", "film"]))
+    pieces = [["[CLS]", "un", "##want", "##ed", "[SEP]"], ["[CLS]", "film", "[SEP]", "", ""]]
+    assert why["tokens"].numpy().astype(str).tolist() == pieces
+    assert (why["attribution"].numpy()[1, 3:] == 0).all()
 
 
 def test_it_is_explained_piece_by_piece(still):
