@@ -19,6 +19,7 @@ from zoo.models import MODELS, FeatureInputs, TokenInputs
 from zoo.plain_tokenizer import Tokenizer
 from zoo.portable import FORMATS, TOLERANCE, export_portable
 from zoo.text import UNITS, TextEncoder, TextSettings
+from zoo.wordpiece import SPECIAL, WordPieceEncoder
 
 SIZES = {
     "bag": "small,embedding_dim=5",
@@ -124,6 +125,9 @@ def test_what_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path, monkeyp
     model = MODELS["bag"](FeatureInputs(5), 2)
     with pytest.raises(UsageError, match=r"a task on features.*--format=saved_model works"):
         export_portable(replace(trained, model=model, encoder=None), "onnx", "tiny", tmp_path)
+    pieces = WordPieceEncoder(SPECIAL, TextSettings("wordpiece", max_length=8))
+    with pytest.raises(UsageError, match=r"reads word pieces.*--format=saved_model works"):
+        export_portable(replace(trained, encoder=pieces), "onnx", "tiny", tmp_path)
     changed = replace(FORMATS["onnx"], convert=lambda model, max_length: b"")
     monkeypatch.setitem(FORMATS, "onnx", changed)
     with pytest.raises(

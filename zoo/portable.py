@@ -28,6 +28,7 @@ from zoo.export import publish_folder, trained_card
 from zoo.layers.own_gradient_fast import no_gradients, plain_loops
 from zoo.servable import use_no_cudnn
 from zoo.text import KINDS, PAD_ID, UNKNOWN_ID, TextEncoder, foldings
+from zoo.wordpiece import WordPieceEncoder
 from zoo.training import Trained
 
 # What the runtime's probabilities may be off those of the model.
@@ -94,7 +95,8 @@ def export_portable(
         `export_dir/name-format/version`, the version one above the highest there.
 
     Raises:
-        UsageError: for another format, a run on features, or as `zoo.export.check_target`.
+        UsageError: for another format, a run on features or on word pieces, or as
+            `zoo.export.check_target`.
         RunError: if a package is missing, the model cannot be converted, the runtime answers
             otherwise than the model, or the files cannot be written.
 
@@ -111,6 +113,11 @@ def export_portable(
         raise UsageError(
             f"--format={format} cannot work: {trained.task.name} is a task on features, and the "
             "file would take ids; --format=saved_model works"
+        )
+    if isinstance(encoder, WordPieceEncoder):
+        raise UsageError(
+            f"--format={format} cannot work: the run reads word pieces, for which there is no rule "
+            "in plain Python; --format=saved_model works"
         )
     missing = [package for package in kind.packages if importlib.util.find_spec(package) is None]
     if missing:
