@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
+from zoo.serving.failure import failure_of
+
 PREDICT = "/v1/models/reviews:predict"
 HEAD = b"POST /v1/models/reviews:predict HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -128,6 +130,13 @@ def test_a_body_that_does_not_come(running):
         connection.sendall(HEAD + b"Content-Length: 10\r\nConnection: close\r\n\r\n{")
         code, error = said(everything(connection))
     assert (code, error) == (408, "the body did not come within 1 seconds")
+
+
+def test_a_fault_of_ours_is_logged_without_what_came(caplog):
+    failure = failure_of(KeyError("line\nbreak"))
+    assert failure.code is grpc.StatusCode.INTERNAL
+    assert "line\nbreak" not in caplog.text
+    assert "KeyError" in caplog.text
 
 
 def test_a_body_that_is_broken_off(running):

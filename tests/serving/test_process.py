@@ -12,7 +12,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from tests.serving.processes import serving
 from tests.serving.saved import write_echo
 
-ROWS = 200
+ROWS = 500
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -58,7 +58,7 @@ def test_several_models_of_a_file_then_a_drain_that_loses_nothing(exported, tmp_
             thread.start()
         # Its counters say when the requests have come.
         while (
-            "zoo_serving_queued_rows 1600.0"
+            "zoo_serving_queued_rows 4000.0"
             not in server.get("/monitoring/prometheus/metrics").text
         ):
             assert len(answers) < 4, "answered before the signal"

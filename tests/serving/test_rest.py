@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+import socket
 
 import numpy as np
 import pytest
@@ -258,3 +259,8 @@ def test_pages_of_others_may_not_ask(running):
     got = running.http.get(ECHO, headers={"origin": "https://elsewhere.example"})
     assert (got.status_code, list(got.json())) == (403, ["error"])
     assert "access-control-allow-origin" not in got.headers
+
+
+def test_no_packet_waits_for_another_one_to_be_acknowledged(running):
+    listener = running.server._socket
+    assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

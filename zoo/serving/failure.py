@@ -1,10 +1,14 @@
 """The one exception of a request that cannot be answered, with its code in both protocols."""
 
+import logging
+import traceback
+
 import grpc
 import tensorflow as tf
 
 from zoo.errors import reason
 
+_LOG = logging.getLogger(__name__)
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 # TensorFlow Serving's own table; 499 is what a caller that has gone away would have got.
@@ -75,6 +79,9 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, tf.errors.OpError):
         message = reason(ValueError(error.message.removeprefix(_PREFIX)))
         return Failure(_CODES.get(error.error_code, grpc.StatusCode.UNKNOWN), message)
+    # Not foreseen, so whoever runs the server must see where; what it says may hold what came.
+    where = "".join(traceback.format_tb(error.__traceback__))
+    _LOG.error("%s %s\n%s", type(error).__name__, quoted(str(error)), where)
     return Failure(grpc.StatusCode.INTERNAL, reason(error))
 
 

@@ -151,7 +151,8 @@ def _uvicorn_config(rest: RestApi, settings: ServerSettings) -> uvicorn.Config:
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="error",
+        # What fails is logged where it fails; uvicorn would add what callers sent.
+        log_level="critical",
         access_log=False,
         server_header=False,
         backlog=2048,
@@ -168,7 +169,11 @@ def _uvicorn_config(rest: RestApi, settings: ServerSettings) -> uvicorn.Config:
 def _bound(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+        # asyncio does so for sockets that it makes; else an answer's second packet waits 40 ms for
+        # the caller to acknowledge the first.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except OSError as error:
         # Python's own words repeat the address.
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else reason(error)
