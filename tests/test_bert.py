@@ -142,6 +142,14 @@ def test_a_damaged_file_is_named(tmp_path, name):
         ({"num_hidden_layers": "6"}, "has num_hidden_layers='6', not a number"),
         ({"num_attention_heads": 4}, "a width of 6 cannot be shared by num_heads=4"),
         ({"vocab_size": 5}, "vocab.txt has 9 pieces, more than the vocab_size=5"),
+        (
+            {"hidden_size": 2**60},
+            r"has 'embeddings.word_embeddings.weight' of shape \(19, 6\), not",
+        ),
+        (
+            {"type_vocab_size": 5},
+            r"has 'embeddings.token_type_embeddings.weight' of shape \(3, 6\)",
+        ),
         ({"hidden_size": 8}, r"has 'embeddings.word_embeddings.weight' of shape \(19, 6\), not"),
         (
             {"num_hidden_layers": 2},

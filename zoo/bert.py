@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.errors import RunError, UsageError, reason
 from zoo.models import TokenInputs
+from zoo.models.parts import head_size
 from zoo.models.transformer import CHOICES, SIZES, build_encoder
 
 TYPE_CHECKING = False
@@ -87,14 +88,15 @@ def from_bert(folder: str | Path) -> Bert:
             f"{folder / _VOCABULARY} has {tokenizer.num_ids} pieces, more than the "
             f"vocab_size={config['vocab_size']} of {_CONFIG}"
         )
+    tensors = _Tensors(folder / _WEIGHTS, _read_tensors(folder / _WEIGHTS))
+    weights = tensors.by_layer(numbers, config["vocab_size"], config.get("type_vocab_size", 2))
+    # Rows behind the vocabulary, that round its size up, are of no token.
+    weights["embedding"] = [weights["embedding"][0][: tokenizer.num_ids]]
+    # After all checks: a size that is wrong may be more than there is memory for.
     inputs = TokenInputs(tokenizer.num_ids, unknown_id=tokenizer.unknown_id)
-    try:
-        model = build_encoder(inputs, size=size)
-    except ValueError as error:
-        raise UsageError(f"{folder / _CONFIG}: {error}") from error
-    _Tensors(folder / _WEIGHTS, _read_tensors(folder / _WEIGHTS)).fill(
-        model, numbers, config["vocab_size"], config.get("type_vocab_size", 2)
-    )
+    model = build_encoder(inputs, size=size)
+    for layer, arrays in weights.items():
+        model.get_layer(layer).set_weights(arrays)
     return Bert(model, tokenizer, size)
 
 
@@ -149,6 +151,10 @@ def _size(folder: Path, config: Mapping[str, Any]) -> tuple[str, dict[str, int]]
             f"{folder / _CONFIG} has hidden_act={chosen['feedforward']!r}, which ours lacks: only "
             "gelu, relu"
         )
+    try:
+        head_size(numbers["embedding_dim"], numbers["num_heads"])
+    except ValueError as error:
+        raise UsageError(f"{folder / _CONFIG}: {error}") from error
     changes = [f"{name}={value}" for name, value in chosen.items() if value != SIZES[_SIZE][name]]
     return ",".join([_SIZE, *changes]), numbers
 
@@ -206,24 +212,19 @@ class _Tensors:
             raise UsageError(f"{self._path} has {name!r} of shape {found.shape}, not {shape}")
         return found.astype("float32")
 
-    def fill(
-        self, model: keras.Model, numbers: Mapping[str, int], vocab_size: int, num_segments: int
-    ) -> None:
-        """Gives the layers of an encoder their weights."""
+    def by_layer(
+        self, numbers: Mapping[str, int], vocab_size: int, num_segments: int
+    ) -> dict[str, list[np.ndarray]]:
+        """The weights of an encoder's layers, by the layer's name, as `set_weights` takes them."""
         width = numbers["embedding_dim"]
-
-        def set_weights(layer: str, *weights: np.ndarray) -> None:
-            model.get_layer(layer).set_weights(weights)
-
         words = self.take("embeddings.word_embeddings.weight", vocab_size, width)
         places = self.take("embeddings.position_embeddings.weight", numbers["max_positions"], width)
         segments = self.take("embeddings.token_type_embeddings.weight", num_segments, width)
-        # Rows behind the vocabulary, that round its size up, are of no token.
-        set_weights("embedding", words[: model.get_layer("embedding").input_dim])
-        set_weights("positions", places + segments[0])
-        set_weights("embedding_norm", *self._norm("embeddings.LayerNorm", width))
+        weights = {"embedding": [words], "positions": [places + segments[0]]}
+        weights["embedding_norm"] = self._norm("embeddings.LayerNorm", width)
         for number in range(numbers["num_layers"]):
-            set_weights(f"block_{number}", *self._block(f"encoder.layer.{number}", numbers))
+            weights[f"block_{number}"] = self._block(f"encoder.layer.{number}", numbers)
+        return weights
 
     def _norm(self, name: str, width: int) -> list[np.ndarray]:
         return [self.take(f"{name}.{which}", width) for which in ("weight", "bias")]

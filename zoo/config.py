@@ -61,7 +61,8 @@ class Config(Settings):
     size: str = setting(
         "small",
         "model",
-        "small or base, single settings changed if need be: small,units=48,layer_norm=yes",
+        "small or base, for a transformer also minilm; single settings changed if need be: "
+        "small,units=48,layer_norm=yes",
     )
     word_vectors: str = setting(
         "none",

@@ -28,8 +28,8 @@ from zoo.export import publish_folder, trained_card
 from zoo.layers.own_gradient_fast import no_gradients, plain_loops
 from zoo.servable import use_no_cudnn
 from zoo.text import KINDS, PAD_ID, UNKNOWN_ID, TextEncoder, foldings
-from zoo.wordpiece import WordPieceEncoder
 from zoo.training import Trained
+from zoo.wordpiece import WordPieceEncoder
 
 # What the runtime's probabilities may be off those of the model.
 TOLERANCE = 1e-5

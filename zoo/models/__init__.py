@@ -6,8 +6,9 @@
 Args of every `build`:
     inputs: `TokenInputs` or `FeatureInputs`; the families in `WITHOUT_EMBEDDING` take the former.
     num_classes: C, at least 2.
-    size: `"small"` or `"base"`, single numbers and choices changed if need be:
-        `"small,units=48,layer_norm=yes"`; those of a family stand in its `SIZES` and `CHOICES`.
+    size: `"small"`, `"base"` or a name that the family has besides, single numbers and choices
+        changed if need be: `"small,units=48,layer_norm=yes"`; those of a family stand in its
+        `SIZES` and `CHOICES`.
     dropout_rate: share of the pooled values that is dropped in training; half as many of the
         embedding's channels are dropped, each for a whole sequence, and a quarter as many of what
         attention and a Transformer's network give.
