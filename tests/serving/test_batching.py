@@ -1,6 +1,7 @@
 """Which rows share a batch, and that sharing one changes no answer."""
 
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -137,6 +138,13 @@ def test_a_full_batch_does_not_wait(echo):
     got = loaded.run(loaded.signatures["serving_default"], given)
     assert got["text"].tolist() == [b"a", b"b"]
     loaded.close()
+
+
+def test_a_version_that_is_closed_leaves_nothing_behind(echo):
+    loaded = Loaded(echo, BatchSettings())
+    graph = weakref.ref(loaded._session.graph)
+    loaded.close()
+    assert graph() is None
 
 
 def write_warmup(path, requests):
