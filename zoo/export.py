@@ -165,7 +165,7 @@ def check_writable(folder: Path) -> None:
     """
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise RunError(f"nothing could be written to {folder}: {nearest} is in the way")
+        raise RunError(f"the files could not be written to {folder}: {nearest} is in the way")
 
 
 def versions(folder: Path) -> list[int]:
