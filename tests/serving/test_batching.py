@@ -112,22 +112,24 @@ def test_tracks_of_any_length_are_answered_as_alone(loaded):
         np.testing.assert_allclose(got, wanted, rtol=1e-4)
 
 
-def test_callers_share_batches(loaded):
-    """Threads that all wait for a batch of eight: none would come without the others' rows."""
-    slow = Loaded.run
-    answers = []
-    texts = [f"row {row}".encode() for row in range(32)]
+def test_callers_share_batches_with_rows_of_like_length_alone(echo):
+    loaded = Loaded(echo, BatchSettings(max_rows=64, wait_ms=200))
+    company = loaded.signatures["company"]
+    start, seen = threading.Barrier(16), {}
 
-    def ask(text):
-        given = {"text": np.array([text], object)}
-        answers.append(slow(loaded, loaded.signatures["serving_default"], given)["text"][0])
+    def ask(caller):
+        given = {"text": np.array([b"a" * (5000 if caller == 0 else 5)], object)}
+        start.wait()
+        seen[caller] = int(loaded.run(company, given)["rows"][0])
 
-    callers = [threading.Thread(target=ask, args=(text,)) for text in texts]
+    callers = [threading.Thread(target=ask, args=(caller,)) for caller in range(16)]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
-    assert sorted(answers) == sorted(texts)
+    loaded.close()
+    assert seen.pop(0) == 1, "a long text waits with no short one"
+    assert max(seen.values()) > 1
 
 
 def test_a_full_batch_does_not_wait(echo):
