@@ -39,6 +39,16 @@ def test_what_ends_is_kept_and_another_run_takes_its_place(tmp_path):
     assert len(path.read_text().splitlines()) == 1
 
 
+def test_two_leaderboards_write_into_one_file(tmp_path):
+    path = tmp_path / "results.jsonl"
+    jobs = jobs_of(IMDB, TWEETS)
+    both = [Results(path) for _ in jobs]
+    for results, job in zip(both, jobs, strict=True):
+        results.add(job, figures_of(job.config))
+    assert all(Results(path).of(job) for job in jobs)
+    assert [file.name for file in tmp_path.iterdir()] == ["results.jsonl"]
+
+
 def test_a_setting_of_later_days_had_its_default_before(tmp_path):
     (job,) = jobs_of(IMDB)
     figures = figures_of(job.config)

@@ -10,6 +10,7 @@ def test_it_comes_back_from_json_and_says_what_it_reads():
     config = PretrainingConfig(tasks="tweets,movie_reviews/imdb", text_files="a.txt", mask_rate=0.3)
     assert PretrainingConfig.from_json(config.to_json()) == config
     assert config.task_names == ["tweets", "movie_reviews/imdb"]
+    assert PretrainingConfig(tasks="tweets,tweets").task_names == ["tweets"]
     assert config.task == "tweets,movie_reviews/imdb and a.txt"
 
 
@@ -17,6 +18,8 @@ def test_it_comes_back_from_json_and_says_what_it_reads():
     ("changes", "words"),
     [
         ({"tasks": ""}, "give one of them, or both"),
+        ({"tasks": ","}, "give one of them, or both"),
+        ({"unit": "wordpiece"}, "word pieces are a pretrained model's"),
         ({"tasks": "twets"}, "tweets"),
         ({"tasks": "japanese_vowels"}, "japanese_vowels has no words"),
         ({"model": "bag"}, "without those around them"),

@@ -117,7 +117,7 @@ def test_hidden_words_are_told_by_others():
             return predictor.get_layer(name)
 
     chance = tf.random.stateless_uniform(ids.shape, [0, 0])
-    [(queries, words, layer)] = list(learner._asked(Spy(), ids, chance, training=False))
+    [(queries, words, layer)] = list(learner._asked(Spy(), ids, chance, training=True))
     hidden = seen[0] == 1
     asked = chance.numpy() < 0.5
     assert layer.name == "hidden"
@@ -126,6 +126,8 @@ def test_hidden_words_are_told_by_others():
     assert not (hidden & ~asked).any()  # no other word is touched,
     assert 0.8 < hidden.sum() / asked.sum() < 1  # and a tenth of the asked ones stays in sight
     np.testing.assert_array_equal(seen[0][~hidden], ids.numpy()[~hidden])
+    list(learner._asked(Spy(), ids, chance, training=False))
+    np.testing.assert_array_equal(seen[1] == 1, asked)  # in validation none does
 
 
 @pytest.mark.parametrize(

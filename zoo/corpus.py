@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ import tensorflow as tf
 from zoo import pipeline
 from zoo.errors import RunError, UsageError, reason
 from zoo.tasks import Task
-from zoo.text import TextEncoder, TextSettings, learn_vocabulary
+from zoo.text import FIRST_WORD_ID, TextEncoder, TextSettings, learn_vocabulary
 
-# Of a file's lines, one in so many is kept for validation.
+# Of the lines of files, one in about so many is kept for validation.
 _VALIDATION_LINES = 20
 _LINES_PER_CALL = 1_000
 
@@ -50,12 +51,12 @@ def read_corpus(
 ) -> Corpus:
     """Reads the training and validation texts of tasks, and of files; never a test split.
 
-    The vocabulary is the first source's, most common words first, then what the others add.
+    The vocabulary holds the most common words of all sources together.
 
     Args:
         tasks: tasks on texts.
-        patterns: of file names, as a shell has them; a file has one text a line, of which every
-            twentieth is kept for validation.
+        patterns: of file names, as a shell has them; a file has one text a line, of which one in
+            twenty, as its bytes decide, is kept for validation.
         settings: how texts become ids.
         data_dir: where the tasks' records are; `None` for TensorFlow Datasets' own folder.
         progress: whether to show bars.
@@ -68,10 +69,7 @@ def read_corpus(
         raise UsageError("--tasks= --text_files= cannot work: give one of them, or both")
     lines = _read_lines(patterns)
     learnt = [pipeline.encode(task, data_dir, settings, progress=progress) for task in tasks]
-    vocabularies = [data.vocabulary for data in learnt]
-    if lines and settings.unit != "byte":
-        vocabularies.append(_vocabulary(lines["train"], settings))
-    together = tuple(dict.fromkeys(token for tokens in vocabularies for token in tokens))
+    together = _vocabulary(learnt, lines.get("train", []), settings)
     parts = [
         data
         if data.vocabulary == together
@@ -96,29 +94,50 @@ def _read_lines(patterns: Sequence[str]) -> dict[str, list[bytes]]:
     if not patterns:
         return {}
     lines: dict[str, list[bytes]] = {"train": [], "validation": []}
-    number = 0
-    for pattern in patterns:
-        paths = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
-        if not paths:
-            raise UsageError(f"--text_files={pattern} cannot work: it names no file")
-        for path in paths:
-            try:
-                content = Path(path).read_bytes()
-            except OSError as error:
-                raise RunError(f"{path} cannot be read: {reason(error)}") from error
-            for line in filter(None, map(bytes.strip, content.split(b"\n"))):
-                number += 1
-                lines["train" if number % _VALIDATION_LINES else "validation"].append(line)
-    if not lines["validation"]:
+    for path in _files(patterns):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {reason(error)}") from error
+        for line in filter(None, map(bytes.strip, content.split(b"\n"))):
+            # A line that stands in several places must not stand on both sides.
+            kept = zlib.crc32(line) % _VALIDATION_LINES == 0
+            lines["validation" if kept else "train"].append(line)
+    number = sum(map(len, lines.values()))
+    if not all(lines.values()):
         raise UsageError(
-            f"--text_files={','.join(patterns)} cannot work: {number} lines of text are too few, "
-            f"at least {_VALIDATION_LINES} are needed"
+            f"--text_files={','.join(patterns)} cannot work: of {number} lines of text none is "
+            f"left for training or for validation; some hundreds are needed"
         )
     return lines
 
 
-def _vocabulary(lines: Sequence[bytes], settings: TextSettings) -> tuple[str, ...]:
-    tokenizer, counts = TextEncoder((), settings), Counter[str]()
+def _files(patterns: Sequence[str]) -> list[Path]:
+    """The files that patterns name, each once."""
+    paths: dict[Path, None] = {}
+    for pattern in patterns:
+        found = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
+        if not found:
+            raise UsageError(f"--text_files={pattern} cannot work: it names no file")
+        paths |= dict.fromkeys(Path(path).resolve() for path in found)
+    return list(paths)
+
+
+def _vocabulary(
+    learnt: Sequence[pipeline.EncodedTask], lines: Sequence[bytes], settings: TextSettings
+) -> tuple[str, ...]:
+    """The most common tokens of all sources together; of one task, the very ones that it has."""
+    if settings.unit == "byte":
+        return ()
+    if len(learnt) == 1 and not lines:
+        return learnt[0].vocabulary
+    counts = Counter[str]()
+    for data in learnt:
+        ids, times = np.unique(data.splits["train"].values, return_counts=True)
+        for place, count in zip(ids.tolist(), times.tolist(), strict=True):
+            if place >= FIRST_WORD_ID:
+                counts[data.vocabulary[place - FIRST_WORD_ID]] += count
+    tokenizer = TextEncoder((), settings)
     for chunk in _chunks(lines):
         tokens, _, times = tf.unique_with_counts(tokenizer.split(chunk).flat_values)
         for token, count in zip(tokens.numpy(), times.numpy().tolist(), strict=True):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.checkpoint import replacing
 from zoo.errors import RunError, UsageError
+from zoo.prepared import locked
 
 if TYPE_CHECKING:
     from zoo.leaderboard import Job
@@ -29,13 +30,7 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lines: dict[str, dict[str, Any]] = {}
-        try:
-            for text in path.read_text("utf-8").splitlines() if path.exists() else ():
-                line = json.loads(text)
-                self._lines[line["run"]] = {"ended": line["ended"], "figures": line["figures"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{path} cannot be read: {error}") from error
+        self._lines = _read(path)
 
     def of(self, job: "Job") -> dict[str, Any] | None:
         """What is known of a job: its `figures`, and the day on which it `ended`.
@@ -58,11 +53,25 @@ class Results:
         Raises:
             RunError: if the file cannot be written; it is then what it was.
         """
-        self._lines[str(job)] = {"ended": date.today().isoformat(), "figures": figures}
+        line = {"ended": date.today().isoformat(), "figures": figures}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot write {self._path}: {error.strerror}") from error
-        with replacing(self._path) as beside, beside.open("w", encoding="utf-8") as file:
-            for run, line in sorted(self._lines.items()):
-                file.write(json.dumps({"run": run, **line}, allow_nan=False) + "\n")
+        with locked(self._path.with_name(f".{self._path.name}.lock")):
+            # Another leaderboard may have written since.
+            self._lines = _read(self._path) | {str(job): line}
+            with replacing(self._path) as beside, beside.open("w", encoding="utf-8") as file:
+                for run, known in sorted(self._lines.items()):
+                    file.write(json.dumps({"run": run, **known}, allow_nan=False) + "\n")
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    lines = {}
+    try:
+        for text in path.read_text("utf-8").splitlines() if path.exists() else ():
+            line = json.loads(text)
+            lines[line["run"]] = {"ended": line["ended"], "figures": line["figures"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+    return lines

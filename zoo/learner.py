@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from zoo.config import Config
 from zoo.errors import UsageError
-from zoo.layers import LearnedPositions
 from zoo.models import MODELS, WITHOUT_EMBEDDING, FeatureInputs, TokenInputs
 from zoo.twins import Twins, input_signature
 
@@ -38,7 +37,6 @@ class Learner(Twins):
             from_logits=True, label_smoothing=config.label_smoothing_rate
         )
         super().__init__(config, inputs, total_steps)
-        self._refuse_longer_texts()
         self.logits = logits_function(self.averaged)
 
     def _build(self, inputs: TokenInputs | FeatureInputs) -> keras.Model:
@@ -58,14 +56,6 @@ class Learner(Twins):
         loss = self._entropy(tf.one_hot(labels, logits.shape[-1]), logits)  # float32[]
         predicted = tf.argmax(logits, axis=-1, output_type=labels.dtype)  # int32[B]
         return loss, tf.math.count_nonzero(predicted == labels), tf.shape(labels)[0]
-
-    def _refuse_longer_texts(self) -> None:
-        for layer in self.model.layers:
-            if isinstance(layer, LearnedPositions) and self._config.max_length > layer.max_length:
-                raise UsageError(
-                    f"--size={self._config.size} --max_length={self._config.max_length} cannot "
-                    f"work: the model has {layer.max_length} positions"
-                )
 
     def adapt(self, batches: Iterable[tuple[dict[str, tf.Tensor], tf.Tensor]]) -> None:
         """Lets layers that measure the data before training do so, in both twins alike.

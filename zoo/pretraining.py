@@ -7,6 +7,7 @@ same files: `model.keras` holds the encoder of a family with what tells words on
 
 import os
 import sys
+import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,7 @@ class _PretrainingRun(Run):
 
     def _prepare_learner(self, data: Any, known: Any) -> None:
         """It begins with nothing but word vectors, if with these."""
+        self._validate()  # text that there is nothing to tell in is refused now, not after an epoch
 
     def _validate(self) -> dict[str, Any]:
         return self._learner.evaluate(self._validation, self._characters, self._stop_if_asked)
@@ -102,7 +104,7 @@ def pretrain(
             return done
         data = read_corpus(
             [get_task(name) for name in config.task_names],
-            [pattern for pattern in config.text_files.split(",") if pattern],
+            config.patterns,
             _text_settings(config),
             resolve(data_dir),
             progress=sys.stderr.isatty(),
@@ -137,11 +139,23 @@ def load_pretrained(workdir: str | os.PathLike[str]) -> Pretrained:
 
 
 def characters_of(data: Corpus) -> np.ndarray:
-    """`int64[V]`, the characters that each id stands for, with the space behind a word."""
+    """`int64[V]`, the characters that each id stands for, with the space behind a word.
+
+    No space stands behind a mark, or a character of a script without spaces; of the bytes of one
+    character, the first stands for it.
+    """
     counts = np.ones(TextEncoder(data.vocabulary, data.settings).num_ids, "int64")
     if data.settings.unit == "word":
-        counts[FIRST_WORD_ID:] += [len(word) for word in data.vocabulary]
+        counts[FIRST_WORD_ID:] = [len(word) + _is_spaced(word) for word in data.vocabulary]
+    if data.settings.unit == "byte":
+        counts[FIRST_WORD_ID + 0x80 : FIRST_WORD_ID + 0xC0] = 0
     return counts
+
+
+def _is_spaced(word: str) -> bool:
+    """Whether spaces set a word off: not if it is one wide character, as of Chinese, or a mark."""
+    alone = len(word) == 1 and unicodedata.east_asian_width(word) in "WF"
+    return word[0].isalnum() and not alone
 
 
 def say_words(figures: dict[str, Any]) -> None:

@@ -42,8 +42,8 @@ class PretrainingConfig(Settings):
     text_files: str = setting(
         "",
         "data",
-        "files of one text a line, as a shell's patterns with commas between them; every "
-        "twentieth line is kept for validation",
+        "files of one text a line, as a shell's patterns with commas between them; one line in "
+        "twenty, as its bytes decide, is kept for validation",
     )
     unit: str = _as_in_training("unit")
     vocabulary_size: int = _as_in_training("vocabulary_size")
@@ -91,10 +91,10 @@ class PretrainingConfig(Settings):
         for name in self.task_names:
             if get_task(name).kind != "text":
                 raise UsageError(f"--tasks={self.tasks} cannot work: {name} has no words")
-        if not self.tasks and not self.text_files:
+        if not self.task_names and not self.patterns:
             raise UsageError("--tasks= --text_files= cannot work: give one of them, or both")
         # As any run does, which builds the classifier that it pretrains.
-        first = self.task_names[0] if self.tasks else Config().task
+        first = self.task_names[0] if self.task_names else Config().task
         Config(task=first, model=self.model)
         # Last, and here alone: it takes seconds to import keras.
         from zoo.models.words import objective_words
@@ -106,8 +106,13 @@ class PretrainingConfig(Settings):
 
     @property
     def task_names(self) -> list[str]:
-        """The tasks, one by one."""
-        return [name for name in self.tasks.split(",") if name]
+        """The tasks, each once."""
+        return list(dict.fromkeys(name for name in self.tasks.split(",") if name))
+
+    @property
+    def patterns(self) -> list[str]:
+        """The patterns of file names, one by one."""
+        return [pattern for pattern in self.text_files.split(",") if pattern]
 
     @property
     def task(self) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.errors import UsageError
+from zoo.layers import LearnedPositions
 from zoo.models import FeatureInputs, TokenInputs
 
 # Weights that decay would only hurt, by the names that Keras gives them.
@@ -92,6 +93,7 @@ class Twins:
                 self.averaged = self._build(inputs)
         except ValueError as error:
             raise UsageError(f"--model={config.model} --size={config.size}: {error}") from error
+        self._refuse_longer_texts()
         self.averaged.set_weights(self.model.get_weights())
         self.optimizer = build_optimizer(config, self.model, total_steps)
         self._schedule = getattr(self.optimizer, "inner_optimizer", self.optimizer)
@@ -100,6 +102,14 @@ class Twins:
         signature = [input_signature(self.model), tf.TensorSpec([None], "int32")]
         # Without AutoGraph: nothing here depends on the values of tensors.
         self._step = tf.function(self._train_step, signature, autograph=False)
+
+    def _refuse_longer_texts(self) -> None:
+        for layer in self.model.layers:
+            if isinstance(layer, LearnedPositions) and self._config.max_length > layer.max_length:
+                raise UsageError(
+                    f"--size={self._config.size} --max_length={self._config.max_length} cannot "
+                    f"work: the model has {layer.max_length} positions"
+                )
 
     def _build(self, inputs: TokenInputs | FeatureInputs) -> keras.Model:
         raise NotImplementedError

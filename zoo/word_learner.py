@@ -28,7 +28,7 @@ from zoo.models.words import build_predictor, objective_words
 from zoo.text import FIRST_WORD_ID, UNKNOWN_ID
 from zoo.twins import Twins, input_signature
 
-# Of the hidden words, those that are left in sight: what serves has no hidden words.
+# Of the words asked for, those left in sight in training: what serves hides none.
 _LEFT_RATE = 0.1
 _EVALUATED_WORDS = 20_000
 _EVALUATION_TOKENS = 4_096
@@ -96,7 +96,9 @@ class WordLearner(Twins):
         if self._words == ("hidden",):
             rate = self._config.mask_rate
             asked = known & (chance < rate)
-            seen = tf.where(asked & (chance >= rate * _LEFT_RATE), UNKNOWN_ID, ids)
+            # What is in sight is copied, which would be no telling.
+            left = rate * _LEFT_RATE if training else 0.0
+            seen = tf.where(asked & (chance >= left), UNKNOWN_ID, ids)
             (queries,) = _as_list(model({"ids": seen}, training=training))
             yield (
                 tf.boolean_mask(queries, asked),
@@ -199,7 +201,7 @@ class WordLearner(Twins):
             "words": len(told),
             "log_loss": mean,
             "perplexity": math.exp(min(mean, 700.0)),
-            "bits_per_character": float(loss.sum() / math.log(2) / characters[told].sum()),
+            "bits_per_character": float(loss.sum() / math.log(2) / max(1, characters[told].sum())),
             "accuracy": float(np.concatenate(right).mean()),
         }
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import fcntl
 import hashlib
 import importlib.metadata
@@ -52,6 +53,7 @@ class Workdir:
         if not os.fspath(path):
             raise UsageError("--workdir= cannot work: it must name a folder")
         self._kind = kind
+        self._fields = {field.name for field in dataclasses.fields(kind)}
         self.path = Path(path).expanduser()
         self.model = self.path / "model.keras"
         self.checkpoints = self.path / "checkpoints"
@@ -160,7 +162,15 @@ class Workdir:
     def config(self) -> Any:
         """The configuration of the run, of the kind that it was asked for."""
         try:
-            return self._kind.from_json(self._read_json(self._config)["config"])
+            values = self._read_json(self._config)["config"]
+            kinds = ("train.py", "pretrain.py")
+            ours, theirs = (kinds["objective" in names] for names in (self._fields, values))
+            if ours != theirs:
+                raise UsageError(f"{self.path} is of a run of trainers/{theirs}, not of {ours}")
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{self._config} is not of this version: {error}") from error
+        try:
+            return self._kind.from_json(values)
         except (KeyError, TypeError, UsageError) as error:
             raise RunError(f"{self._config} is not of this version: {error}") from error
 

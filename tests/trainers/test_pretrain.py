@@ -33,7 +33,7 @@ def test_words_first_and_then_classes(tmp_path):
     data_dir = tmp_path / "data"
     write_records(get_task("tweets"), data_dir, rows=61)
     lines = tmp_path / "lines.txt"
-    lines.write_text("a line of words\n" * 40, "utf-8")
+    lines.write_text("".join(f"line {i} of words\n" for i in range(200)), "utf-8")
     both = (f"--data_dir={data_dir}", "--batch_size=16")
     words = end(
         "pretrain.py",

@@ -8,9 +8,11 @@ import pytest
 from tests.training.runs import SMALL, assert_same_run
 from zoo import run
 from zoo.config import Config
+from zoo.corpus import Corpus
 from zoo.errors import RunError, UsageError
 from zoo.pretraining import characters_of, load_pretrained, pretrain
 from zoo.pretraining_config import PretrainingConfig
+from zoo.text import TextSettings
 from zoo.training import evaluate, load_trained, train_and_evaluate
 from zoo.workdir import Workdir
 
@@ -112,23 +114,36 @@ def test_another_family_size_or_unit_is_refused(pretrained, data_dir, tmp_path, 
 
 
 def test_each_kind_of_run_is_refused_in_the_other_ones_place(pretrained, whole, data_dir, tmp_path):
-    with pytest.raises(RunError, match=r"not of this version|no finished pretraining"):
+    with pytest.raises(UsageError, match=r"of a run of trainers/train.py, not of pretrain.py"):
         load_pretrained(whole[0])
-    with pytest.raises(RunError, match="not of this version"):
+    with pytest.raises(UsageError, match=r"of a run of trainers/pretrain.py, not of train.py"):
         load_trained(pretrained[0])
     with pytest.raises(RunError, match="holds no finished pretraining"):
         load_pretrained(tmp_path)
 
 
-def test_characters_are_of_words_with_their_space_and_of_characters_alone(tmp_path):
-    from zoo.corpus import read_corpus
-    from zoo.text import TextSettings
+def test_characters_are_of_words_with_their_space_and_of_characters_alone():
+    def count(unit, *words):
+        settings = TextSettings(unit, 60, 11)
+        return characters_of(Corpus(settings, words, {}, ""))[2:].tolist()
 
-    (tmp_path / "a.txt").write_text("a film\n" * 20, "utf-8")
-    counts = {}
-    for unit in ("word", "character", "byte"):
-        corpus = read_corpus([], [str(tmp_path / "a.txt")], TextSettings(unit, 60, 11))
-        counts[unit] = (corpus.vocabulary, characters_of(corpus).tolist())
-    words, numbers = counts["word"]
-    assert dict(zip(words, numbers[2:], strict=True)) == {"a": 2, "film": 5}
-    assert set(counts["character"][1]) == set(counts["byte"][1]) == {1}
+    assert count("word", "a", "film", "!", "片", "영화", "7") == [2, 5, 1, 1, 3, 2]
+    assert count("character", "a", "f") == count("bigram", "af", "fi") == [1, 1]
+    per_byte = count("byte")
+    assert [sum(per_byte[byte] for byte in text.encode()) for text in ("a film", "片!")] == [6, 2]
+
+
+def test_text_with_nothing_to_tell_is_refused_before_anything_begins(tmp_path):
+    lines = tmp_path / "lines.txt"
+    lines.write_text("".join(f"word{i}\n" for i in range(400)), "utf-8")
+    changes = {"tasks": "", "text_files": str(lines)}
+    with pytest.raises(UsageError, match="there is no word to tell in the validation text"):
+        pretrain(PretrainingConfig(**WORDS | changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_text_longer_than_the_positions_is_refused(data_dir, tmp_path):
+    size = "small,embedding_dim=8,num_heads=2,position=learned,max_positions=5"
+    changes = {"model": "transformer", "size": size, "objective": "masked"}
+    with pytest.raises(UsageError, match="the model has 5 positions"):
+        pretrain(PretrainingConfig(**WORDS | changes), tmp_path / "run", data_dir)

@@ -12,6 +12,8 @@ function make(tag, properties = {}, ...children) {
   return made;
 }
 
+// One by one: spread out as arguments, those of a long text would be too many.
+const largest = (values) => values.reduce((most, value) => Math.max(most, value ?? 0), 1e-9);
 const percent = (share) => (share === null ? "no number" : `${(100 * share).toFixed(1)} %`);
 
 function bars(shares) {
@@ -32,7 +34,7 @@ const shade = (side, strength) =>
   `color-mix(in srgb, var(--${side}) ${(60 * strength).toFixed(1)}%, transparent)`;
 
 function shadedTokens(why) {
-  const most = Math.max(...why.attribution.map(Math.abs), 1e-9);
+  const most = largest(why.attribution.map(Math.abs));
   const list = make("ol", { className: "tokens" });
   list.setAttribute("aria-label", `Tokens, shaded by what speaks for ${why.label}`);
   why.tokens.forEach((token, place) => {
@@ -80,10 +82,10 @@ function parts(why, kind) {
 function gates(why) {
   const figures = parts(why, "gates_").map(([name, steps]) => {
     const shown = steps.slice(0, why.tokens.length);
-    const most = Math.max(...shown.map((step) => step[3]), 1e-9);
+    const most = largest(shown.map((step) => step[3]));
     const rows = GATES.map((_, gate) => shown.map((step) => step[gate] / (gate === 3 ? most : 1)));
     const reading = make("p", { className: "reading" });
-    const tell = (gate, step) => `${why.tokens[step]}: ${GATES[gate]} ${shown[step][gate].toFixed(3)}`;
+    const tell = (gate, step) => `${why.tokens[step]}: ${GATES[gate]} ${(shown[step][gate] ?? 0).toFixed(3)}`;
     const canvas = heatmap(rows, `Gates of ${name}`, tell, reading);
     Object.assign(canvas.style, { aspectRatio: "auto", height: "6rem" });
     const names = make("div", { className: "names", ariaHidden: "true" }, ...GATES.map((textContent) => make("span", { textContent })));
@@ -101,7 +103,7 @@ function attention(why) {
     const count = why.tokens.length;
     const figures = heads.map((head, number) => {
       const rows = head.slice(0, count).map((row) => row.slice(0, count));
-      const most = Math.max(...rows.flat(), 1e-9);
+      const most = largest(rows.flat());
       // Attention pooling has one row, for the whole text.
       const taker = (row) => (rows.length === 1 ? "the text" : why.tokens[row]);
       const tell = (row, column) =>
@@ -119,9 +121,11 @@ function attention(why) {
 
 // The tokens, and what belongs to them, of a text that may be shorter than what is given.
 function trimmed(why) {
-  const count = why.tokens.findIndex((token) => token === "");
-  if (count < 0) return why;
-  return { ...why, tokens: why.tokens.slice(0, count), attribution: why.attribution.slice(0, count) };
+  const end = why.tokens.indexOf("");
+  const count = end < 0 ? why.tokens.length : end;
+  // What is no number came as null.
+  const attribution = why.attribution.slice(0, count).map((share) => share ?? 0);
+  return { ...why, tokens: why.tokens.slice(0, count), attribution };
 }
 
 export function answerPanel({ name, version }, shares, explained) {

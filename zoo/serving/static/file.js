@@ -4,6 +4,9 @@ import { classify } from "./api.js";
 
 const BATCH = 32;
 const MOST_BYTES = 20_000_000;
+// One file at a time: a second one stops the first, and waits until it has.
+let current = new AbortController();
+let finished = Promise.resolve();
 // Of the table, what is shown; all of it can be downloaded.
 const SHOWN = 500;
 
@@ -25,7 +28,13 @@ export async function answerFile(file, model, element) {
     return;
   }
   const lines = (await file.text()).split(/\r?\n/).filter((line) => line.trim());
+  const before = finished;
+  let finish;
+  finished = new Promise((resolve) => (finish = resolve));
+  current.abort();
   const stopped = new AbortController();
+  current = stopped;
+  await before;
   const stopIt = () => stopped.abort();
   stop.addEventListener("click", stopIt);
   Object.assign(progress, { hidden: false, max: Math.max(1, lines.length), value: 0 });
@@ -59,6 +68,7 @@ export async function answerFile(file, model, element) {
     if (error.name !== "AbortError") throw error;
     words.textContent += ", then stopped";
   } finally {
+    finish();
     stop.removeEventListener("click", stopIt);
     stop.hidden = true;
     if (csv.length > 1) {

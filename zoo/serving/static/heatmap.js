@@ -1,12 +1,11 @@
 // A map of numbers in [0, 1]: read by mouse, touch and arrow keys, and by a screen reader.
 
-function ink() {
-  return matchMedia("(prefers-color-scheme: dark)").matches ? [255, 196, 87] : [8, 69, 148];
-}
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const painters = new WeakMap();
 
-function paper() {
-  return matchMedia("(prefers-color-scheme: dark)").matches ? [20, 24, 29] : [255, 255, 255];
-}
+dark.addEventListener("change", () => {
+  for (const canvas of document.querySelectorAll("canvas")) painters.get(canvas)?.();
+});
 
 // Draws `values[row][column]`; `tell(row, column)` says one of them in words, to `reading`.
 export function heatmap(values, name, tell, reading) {
@@ -21,7 +20,9 @@ export function heatmap(values, name, tell, reading) {
   const paint = () => {
     const context = canvas.getContext("2d");
     const image = context.createImageData(columns, rows);
-    const [from, to] = [paper(), ink()];
+    const [from, to] = dark.matches
+      ? [[20, 24, 29], [255, 196, 87]]
+      : [[255, 255, 255], [8, 69, 148]];
     values.flat().forEach((value, place) => {
       const share = Math.min(1, Math.max(0, value ?? 0));
       for (let i = 0; i < 3; i++) image.data[4 * place + i] = from[i] + share * (to[i] - from[i]);
@@ -53,7 +54,7 @@ export function heatmap(values, name, tell, reading) {
     column = Math.min(columns - 1, Math.max(0, column + move[event.key][1]));
     read();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+  painters.set(canvas, paint);
   paint();
   return canvas;
 }

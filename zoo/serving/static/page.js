@@ -71,6 +71,7 @@ async function askAll(event) {
   say("Asking …");
   try {
     if (!known.size) await listModels();
+    if (!known.size) return;
     const asked = [chosen("model"), chosen("other")].filter(Boolean);
     const text = element("text").value;
     const panels = await Promise.all(asked.map((model) => answer(model, text, signal)));
@@ -94,6 +95,7 @@ element("file").addEventListener("change", async () => {
   if (!file) return;
   try {
     if (!known.size) await listModels();
+    if (!known.size) return;
     await answerFile(file, chosen("model"), element);
   } catch (error) {
     sayError(error);
