@@ -1,0 +1,75 @@
+"""The benchmark of serving runs and writes what it says; never how fast anything is."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.exports import make_trained
+from zoo import benchmark_serving
+from zoo.benchmark_serving import Load
+from zoo.errors import RunError
+from zoo.export import export
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ("wrk", "h2load")
+
+
+def run(*arguments):
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [sys.executable, str(ROOT / "trainers" / "benchmark_serving.py"), *arguments]
+    return subprocess.run(
+        command,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not all(map(shutil.which, TOOLS)), reason="wrk or h2load is not installed")
+def test_all_that_is_asked_answers_and_is_written(tmp_path):
+    model = export(make_trained("bag"), "reviews", tmp_path / "saved_models")
+    out = tmp_path / "figures"
+    flags = [f"--model={model}", "--callers=2", "--seconds=1", "--words=7", f"--out={out}"]
+    done = run(*flags)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == out.with_suffix(".md").read_text("utf-8")
+    found = json.loads(out.with_suffix(".json").read_text("utf-8"))
+    assert [(one["what"], one["callers"]) for one in found] == [
+        ("alone", 1),
+        ("batches", 1),
+        ("plain", 2),
+        ("zoo-serve, REST", 2),
+        ("zoo-serve, gRPC", 2),
+    ]
+    for one in found:
+        low, high, highest = one["milliseconds"]
+        assert 0 < low <= high <= highest
+        assert one["rows_per_second"] > 0
+
+
+def test_a_missing_tool_and_a_bad_flag_are_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmark_serving.shutil, "which", lambda tool: None)
+    with pytest.raises(RunError, match="wrk is needed: apt-get install wrk brings it"):
+        benchmark_serving.measure(tmp_path, [1], 1.0, 7)
+    done = run("--model=saved_models/none", "--callers=0,8")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "benchmark_serving.py: --callers=0,8 cannot work: give numbers like 1,8\n"
+    )
+
+
+def test_the_table_holds_the_server_against_both_peers():
+    times = (1.0, 2.0, 3.0)
+    found = [Load("batches", 1, 1000.0, times)]
+    found += [Load("plain", callers, 100.0, times) for callers in (8, 64)]
+    found += [Load("zoo-serve, gRPC", callers, 350.0, times) for callers in (8, 64)]
+    lines = benchmark_serving.table(found).splitlines()
+    assert lines[2] == "| batches | 1 | 1,000 | 1.0 | 2.0 | 3.0 |  |  |"
+    assert lines[-1] == "| zoo-serve, gRPC | 64 | 350 | 1.0 | 2.0 | 3.0 | 3.50 | 0.35 |"
