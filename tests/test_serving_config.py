@@ -173,7 +173,9 @@ def test_the_container_is_started_with_what_was_written(folder, tmp_path):
     assert "give the folder that holds imdb-bilstm/" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["First", "a_b", "1st", "a.b", "-a", "a-", "", "a" * 51, "a\n"])
+@pytest.mark.parametrize(
+    "name", ["First", "a_b", "1st", "a.b", "-a", "a-", "", "a" * 51, "a\n", "null", "off"]
+)
 def test_a_name_that_no_cluster_takes_is_refused(name, tmp_path):
     with pytest.raises(UsageError, match="cannot name a service"):
         write_serving_config(name, tmp_path / "serving", text=True)

@@ -26,6 +26,9 @@ def main(argv: list[str]) -> None:
     del argv
     if not _CALLERS.value or not all(one.isdecimal() and int(one) for one in _CALLERS.value):
         raise UsageError(f"--callers={','.join(_CALLERS.value)} cannot work: give numbers like 1,8")
+    out = Path(_OUT.value).expanduser()
+    if _OUT.value and (not out.name or not out.parent.is_dir()):  # now, not after all the runs
+        raise UsageError(f"--out={_OUT.value} cannot work: it must name files in a folder")
     with command.quiet():
         from zoo import benchmark_serving
         from zoo.benchmark import machine
@@ -37,7 +40,6 @@ def main(argv: list[str]) -> None:
     text = f"{machine()}, {date.today()}; {_WORDS.value} words\n\n{benchmark_serving.table(found)}"
     print(text)
     if _OUT.value:
-        out = Path(_OUT.value).expanduser()
         out.with_name(f"{out.name}.md").write_text(f"{text}\n", "utf-8")
         out.with_name(f"{out.name}.json").write_text(benchmark_serving.as_json(found), "utf-8")
 

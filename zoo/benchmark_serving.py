@@ -12,6 +12,7 @@ the next. Beside the server stand
 import contextlib
 import itertools
 import json
+import os
 import re
 import shutil
 import socket
@@ -37,6 +38,13 @@ BATCH = 64
 _TOOLS = {"wrk": "wrk", "h2load": "nghttp2-client"}
 # Until a server answers: it loads TensorFlow and a model first.
 _START_SECONDS = 180
+# The very version that is measured beside it.
+_CONFIG = """model_config_list {{ config {{
+  name: "{name}"
+  base_path: "{base}"
+  model_version_policy {{ specific {{ versions: {number} }} }}
+}} }}
+"""
 _SENTENCE = "the film that never ends is dull and yet its actors are a joy to see"
 _SCRIPT = """
 local file = io.open(os.getenv("BODY"))
@@ -112,8 +120,10 @@ def measure(
             url = f"http://127.0.0.1:{port}/predict"
             found += [_wrk("plain", url, body, count, seconds, scratch) for count in callers]
         rest, grpc = _free_port(), _free_port()
-        name = version.parent.name
-        command = [sys.executable, "-m", "zoo.serving.command", str(version.parent)]
+        name, number = version.parent.name, int(version.name)
+        config = scratch / "models.config"
+        config.write_text(_CONFIG.format(name=name, base=version.parent.resolve(), number=number))
+        command = [sys.executable, "-m", "zoo.serving.command", f"--model_config_file={config}"]
         command += [f"--rest_port={rest}", f"--grpc_port={grpc}", f"--batch_wait_ms={wait_ms:g}"]
         url = f"http://127.0.0.1:{rest}/v1/models/{name}:predict"
         with _running(command, url, body):
@@ -193,8 +203,7 @@ def _running(command: Sequence[str], url: str, body: Path) -> Iterator[None]:
             _until_it_answers(process, url, body)
             yield
         finally:
-            process.terminate()
-            process.communicate()
+            process.kill()
 
 
 def _until_it_answers(process: subprocess.Popen[str], url: str, body: Path) -> None:
@@ -208,7 +217,8 @@ def _until_it_answers(process: subprocess.Popen[str], url: str, body: Path) -> N
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     process.kill()
-    last = process.communicate()[1].strip().splitlines()[-1:]
+    assert process.stderr is not None
+    last = process.stderr.read().strip().splitlines()[-1:]
     raise RunError(f"the server at {url} did not answer: {' '.join(last)}")
 
 
@@ -218,7 +228,7 @@ def _wrk(what: str, url: str, body: Path, callers: int, seconds: float, scratch:
     command = ["wrk", "--threads=1", f"--connections={callers}", f"--duration={seconds:g}s"]
     command += ["--timeout=60s", f"--script={script}", url]
     done = subprocess.run(
-        command, capture_output=True, text=True, env={"BODY": str(body)}, check=False
+        command, capture_output=True, text=True, env={**os.environ, "BODY": str(body)}, check=False
     )
     if done.returncode:
         raise RunError(f"wrk failed: {done.stderr.strip()}")

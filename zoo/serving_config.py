@@ -16,6 +16,8 @@ from zoo.errors import RunError, UsageError, reason
 from zoo.export import check_writable
 
 # A label of RFC 1035, which a Service is named by, short enough for what a cluster adds to it.
+# What YAML reads as something else than a word.
+_NO_WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,48}[a-z0-9])?")
 
 _MODELS = """\
@@ -183,7 +185,7 @@ def check_serving_config(name: str, folder: str | os.PathLike[str]) -> Path:
         zoo.errors.UsageError: name='First' cannot name a service: lower-case letters, digits and \
 '-', a letter first, at most 50
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or name in _NO_WORDS:
         raise UsageError(
             f"name={name!r} cannot name a service: lower-case letters, digits and '-', a letter "
             "first, at most 50"

@@ -54,6 +54,8 @@ def test_rest_wants_the_token(guarded):
         assert (got.status_code, list(got.json())) == (401, ["error"])
     for place in ("/v1/models", "/docs", "/openapi.json", "/monitoring/prometheus/metrics"):
         assert guarded.http.get(place).status_code == 401
+    lower = {"authorization": "bearer secret"}
+    assert guarded.http.post(PREDICT, json=BODY, headers=lower).status_code == 200
     right = {"authorization": "Bearer secret"}
     assert guarded.http.post(PREDICT, json=BODY, headers=right).status_code == 200
     assert guarded.http.get("/openapi.json", headers=right).json()["security"] == [{"token": []}]

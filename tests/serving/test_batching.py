@@ -106,7 +106,8 @@ def test_tracks_of_any_length_are_answered_as_alone(loaded):
     rng = np.random.default_rng(0)
     for steps in (0, 1, 31, 32, 33, 500, 513, 2000):
         features = rng.random((3, steps, 2), np.float32)
-        lengths = np.array([steps, steps // 2, 0], np.int32)
+        # A length beyond the last step counts the steps that there are.
+        lengths = np.array([steps + 100, steps // 2, 0], np.int32)
         got = loaded.run(tracks, {"features": features, "lengths": lengths})["sum"]
         wanted = [features[0].sum(0), features[1, : steps // 2].sum(0), [0, 0]]
         np.testing.assert_allclose(got, wanted, rtol=1e-4)

@@ -37,11 +37,14 @@ def test_help_names_every_flag(capsys):
         (("--max_batch_rows=0", "x"), 2, "max_batch_rows"),
         (("--batch_wait_ms=-1", "x"), 2, "batch_wait_ms"),
         (("--max_batch_row=8", "x"), 2, "max_batch_rows"),
+        (("--drain_seconds=inf", "x"), 2, "drain_seconds"),
+        (("--batch_wait_ms=nan", "x"), 2, "--batch_wait_ms=nan is no number"),
+        (("--allow_origin=https://a.com/", "x"), 2, "is no origin such as https://example.com"),
         (("--tls_key=x", "x"), 2, "go together"),
         (("--token_file=nowhere", "x"), 1, "No such file"),
         (("--model_config_file=nowhere",), 1, "cannot be read"),
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_what_cannot_work_is_one_line(capsys, arguments, code, words):
     got, said = run(capsys, *arguments)

@@ -1,6 +1,7 @@
 """Versions come, are refused and leave; whoever is being answered keeps the one they have."""
 
 import os
+import threading
 
 import pytest
 from tensorflow_serving.apis.get_model_status_pb2 import ModelVersionStatus
@@ -28,10 +29,10 @@ class Fake:
 
 
 class Watched:
-    def __init__(self, base, poll_seconds=0.0, **policy):
+    def __init__(self, base, poll_seconds=0.0, load=Fake, **policy):
         self.base, self.said = base, []
         model = ServedModel("m", base, **policy)
-        self.registry = Registry([model], Fake, poll_seconds, self.said.append)
+        self.registry = Registry([model], load, poll_seconds, self.said.append)
 
     def put(self, number, content="fine"):
         (self.base / str(number)).mkdir(exist_ok=True)
@@ -139,6 +140,55 @@ def test_a_folder_that_is_still_being_copied_is_left_alone(tmp_path):
     watched.put(1, "half and half")
     assert watched.states() == {1: "START"}
     assert watched.states() == {1: "AVAILABLE"}, "nothing has changed from one look to the next"
+
+
+def test_a_folder_that_is_whole_is_served_at_once_however_seldom_it_is_looked_at(tmp_path):
+    watched = Watched(tmp_path, poll_seconds=3600)
+    watched.put(1)
+    served = threading.Event()
+
+    def look():
+        if NAME(watched.registry.status("m")[0].state) == "AVAILABLE":
+            served.set()
+
+    watched.registry.on_change(look)
+    watched.registry.start()
+    try:
+        assert served.wait(30)
+    finally:
+        watched.registry.stop()
+
+
+def test_what_changed_while_it_was_loaded_is_loaded_again(tmp_path):
+    loaded = []
+
+    def load(folder):
+        loaded.append(Fake(folder))
+        if len(loaded) == 1:
+            (folder / "saved_model.pb").write_text("the whole of it")
+        return loaded[-1]
+
+    watched = Watched(tmp_path, load=load)
+    watched.put(1, "half")
+    assert watched.states() == {1: "START"}
+    assert loaded[0].closed
+    assert watched.states() == {1: "AVAILABLE"}
+    assert [one.content for one in loaded] == ["half", "the whole of it"]
+
+
+def test_a_version_that_leaves_is_closed_though_no_one_can_be_told(tmp_path):
+    watched = Watched(tmp_path)
+    watched.put(1)
+    watched.states()
+    old = watched.registry.status("m")[0].loaded
+    watched.put(2)
+    watched.registry._say = lambda line: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        watched.registry.poll()
+    watched.registry._say = watched.said.append
+    watched.states()
+    assert old.closed
+    assert watched.states() == {1: "END", 2: "AVAILABLE"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ Every queue holds rows of like length, so that a short text never waits for a lo
 """
 
 import bisect
-import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,13 @@ from zoo.serving.signatures import Signature, Spec
 TEXT_EDGES = (256, 1024)
 # Steps of a row's features; rows are padded up to the next one.
 STEP_EDGES = (32, 64, 128, 256, 512)
+
+# Of the scheduler or the caller, not of the rows.
+_OF_THE_CALL = (
+    tf.errors.UnavailableError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
 
 Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
@@ -80,8 +86,11 @@ class Lanes:
         """The rows as long as their queue wants them: zeros follow the last step."""
         if not self.pads or self.key is None:
             return given
-        missing = self.edges[lane] - given[self.key].shape[1]
-        return given | {self.key: np.pad(given[self.key], ((0, 0), (0, missing), (0, 0)))}
+        steps = given[self.key].shape[1]
+        padding = ((0, 0), (0, self.edges[lane] - steps), (0, 0))
+        # What fills a track up must not count, whatever length its caller says.
+        lengths = np.minimum(given["lengths"], steps)
+        return given | {self.key: np.pad(given[self.key], padding), "lengths": lengths}
 
     def samples(self, signature: Signature) -> Iterator[dict[str, np.ndarray]]:
         """One row for each queue: blank ones, as long as the queue's longest."""
@@ -222,9 +231,12 @@ class Batcher:
     ) -> list[np.ndarray]:
         go_on()
         if lane < len(self._runs):
-            # An error ends the whole batch, so it may be due to another caller's rows.
-            with contextlib.suppress(tf.errors.InvalidArgumentError, tf.errors.OutOfRangeError):
+            try:
                 return self._runs[lane](list(self._lanes.padded(lane, given).values()))
+            except _OF_THE_CALL:
+                raise
+            except tf.errors.OpError:
+                pass  # it ends the whole batch, so it may be due to another caller's rows
         return self._alone(list(given.values()))
 
     def _cuts(self, lanes: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

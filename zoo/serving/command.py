@@ -9,7 +9,9 @@ as they appear. SIGTERM and Ctrl-C end the server once all is answered; a second
 
 import contextlib
 import ipaddress
+import math
 import os
+import re
 import resource
 import signal
 import sys
@@ -20,6 +22,8 @@ from typing import Any
 from absl import flags
 
 from zoo.errors import RunError, UsageError, reason
+
+_MOST_SECONDS = 86_400.0
 
 
 def _flags() -> flags.FlagValues:
@@ -34,10 +38,9 @@ def _flags() -> flags.FlagValues:
     whole("max_batch_rows", 64, "rows that are run together", 1, 1 << 16, own)
     number("batch_wait_ms", 0.0, "milliseconds that a batch waits to be full", 0, 10_000, own)
     whole("max_queued_rows", 4096, "rows that may wait", 1, 1 << 24, own)
-    number(
-        "file_system_poll_seconds", 1.0, "seconds between two looks at the folders", 0.01, None, own
-    )
-    number("drain_seconds", 30.0, "seconds to finish in after SIGTERM", 0, None, own)
+    poll = "file_system_poll_seconds"
+    number(poll, 1.0, "seconds between two looks at the folders", 0.01, _MOST_SECONDS, own)
+    number("drain_seconds", 30.0, "seconds to finish in after SIGTERM", 0, _MOST_SECONDS, own)
     text("token_file", "", "file of the token that callers must show", own)
     text("tls_certificate", "", "PEM file of the certificate chain", own)
     text("tls_key", "", "PEM file of the certificate's key", own)
@@ -72,7 +75,9 @@ def _serve(own: flags.FlagValues, folders: list[str]) -> None:
     if bool(folders) == bool(own.model_config_file):
         raise UsageError("give folders such as saved_models/imdb-bilstm, or --model_config_file")
     token, tls = _token(own.token_file), _tls(own.tls_certificate, own.tls_key)
-    with _quiet():
+    _check(own)
+    ended = _signal_to_end()
+    with _quiet(), _extra_needed():
         from zoo.serving.batching import BatchSettings
         from zoo.serving.limits import Limits
         from zoo.serving.model_config import of_file, of_folders
@@ -98,7 +103,7 @@ def _serve(own: flags.FlagValues, folders: list[str]) -> None:
     scheme = "https" if tls else "http"
     print(f"REST {scheme}://{_address(own.host, server.rest_port)}", flush=True)
     print(f"gRPC {_address(own.host, server.grpc_port)}", flush=True)
-    _wait_for_signal()
+    ended.wait()
     if not server.stop(own.drain_seconds):
         _say(f"gave up on what was not finished within {own.drain_seconds:g} seconds")
     sys.stdout.flush()
@@ -106,7 +111,26 @@ def _serve(own: flags.FlagValues, folders: list[str]) -> None:
     os._exit(0)
 
 
-def _wait_for_signal() -> None:
+def _check(own: flags.FlagValues) -> None:
+    for name in ("batch_wait_ms", "file_system_poll_seconds", "drain_seconds"):
+        if not math.isfinite(float(own[name].value or 0)):  # a bound refuses no NaN
+            raise UsageError(f"--{name}={own[name].value} is no number")
+    for origin in own.allow_origin:
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+            raise UsageError(f"--allow_origin={origin} is no origin such as https://example.com")
+
+
+@contextlib.contextmanager
+def _extra_needed() -> Any:
+    try:
+        yield
+    except ImportError as error:
+        message = f"{error.name} is missing: pip install 'sequence-zoo[serve]' brings it"
+        raise RunError(message) from error
+
+
+def _signal_to_end() -> threading.Event:
+    """What SIGTERM or Ctrl-C sets, from now on."""
     ended = threading.Event()
 
     def end(number: int, frame: Any) -> None:
@@ -116,7 +140,7 @@ def _wait_for_signal() -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    ended.wait()
+    return ended
 
 
 def _token(path: str) -> str:
@@ -174,7 +198,8 @@ def _quiet() -> Any:
 
 
 def _say(line: str) -> None:
-    print(f"zoo-serve: {line}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # who read it may be gone
+        print(f"zoo-serve: {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

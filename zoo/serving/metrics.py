@@ -32,7 +32,7 @@ class Metrics:
         )
         self._seconds = Histogram(
             "zoo_serving_request_seconds",
-            "Seconds from a request's last byte to its answer.",
+            "Seconds from a request's beginning to its answer, its body's way included.",
             ("protocol", "method"),
             buckets=_SECONDS,
             registry=self._collector,

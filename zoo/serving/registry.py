@@ -15,6 +15,8 @@ from zoo.serving.failure import Failure, invalid, quoted
 from zoo.serving.folders import Stamp, stamp_of, versions_in
 from zoo.serving.model_config import ServedModel
 
+# Files that have not changed for so long are taken for whole.
+_SETTLE_SECONDS = 1.0
 # Of versions that have left, so many are remembered in the status.
 _MOST_ENDED = 16
 
@@ -68,7 +70,8 @@ class Registry:
         models: what is to be served.
         load: loads a version's folder; raises if it cannot be served.
         poll_seconds: how often the folders are looked at. A version whose files have changed within
-            that time is taken for one that is still being copied.
+            that time, or within the last second, is taken for one that is still being copied, and
+            looked at again soon.
         say: told one line of each version that comes, is refused or leaves.
     """
 
@@ -82,6 +85,8 @@ class Registry:
         self._models = {model.name: _Model(model) for model in models}
         self._load = load
         self._poll_seconds = poll_seconds
+        self._settle_seconds = min(poll_seconds, _SETTLE_SECONDS)
+        self._unsettled = False
         self._say = say
         # Held for moments only, never while a model loads or runs.
         self._lock = threading.Lock()
@@ -169,8 +174,10 @@ class Registry:
 
     def _watch(self) -> None:
         while True:
+            self._unsettled = False
             self.poll()
-            if self._stopped.wait(self._poll_seconds):
+            pause = self._settle_seconds if self._unsettled else self._poll_seconds
+            if self._stopped.wait(pause):
                 return
 
     def _poll(self, model: _Model, folders: dict[int, Path]) -> None:
@@ -207,7 +214,8 @@ class Registry:
             model.versions[number] = version
             if version.state == END:
                 version.state, version.why = START, ""
-        if seen != stamp and stamp.age() < self._poll_seconds:
+        if seen != stamp and stamp.age() < self._settle_seconds:
+            self._unsettled = True
             return False
         self._change(version, LOADING)
         try:
@@ -217,6 +225,11 @@ class Registry:
             self._change(version, END)
             self._say(f"{model.config.name} {number} is refused: {version.why}")
             return False
+        if stamp_of(folder) != stamp:  # what was loaded may be half of what is there now
+            loaded.close()
+            self._unsettled = True
+            self._change(version, START)
+            return False
         version.loaded = loaded
         self._change(version, AVAILABLE)
         self._say(f"{model.config.name} {number} is served")
@@ -224,8 +237,8 @@ class Registry:
 
     def _retire(self, model: _Model, version: Version) -> None:
         self._change(version, UNLOADING)
-        self._say(f"{model.config.name} {version.number} leaves")
         self._close_if_left(version)
+        self._say(f"{model.config.name} {version.number} leaves")
 
     def _close_if_left(self, version: Version) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest
 import asyncio
 import functools
 import hmac
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -78,7 +79,7 @@ class RestApi:
             Route("/readyz", self._is_ready),
             *site.routes(),
         ]
-        for which in ("", "/versions/{version:int}", "/labels/{label}"):
+        for which in ("", "/versions/{version}", "/labels/{label}"):
             place = "/v1/models/{model}" + which
             for verb, work in (
                 ("predict", self._predict),
@@ -99,11 +100,14 @@ class RestApi:
                     allow_headers=["authorization", "content-type"],
                 )
             )
-        return Starlette(
+        service = Starlette(
             routes=routes,
             middleware=middleware,
             exception_handlers={HTTPException: _no_such_place},
         )
+        # It would send callers to whatever host they named, before they showed a token.
+        service.router.redirect_slashes = False
+        return service
 
     def _guarded(self, method: str, handler: Handler) -> Handler:
         """A handler whose caller may ask, whose failures are answers, and which is counted."""
@@ -139,8 +143,9 @@ class RestApi:
             message = f"pages of {quoted(origin)} may not ask this server"
             raise Failure(grpc.StatusCode.PERMISSION_DENIED, message)
         if self._token:
-            given = request.headers.get("authorization", "")
-            if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+            scheme, _, given = request.headers.get("authorization", "").partition(" ")
+            same = hmac.compare_digest(given.encode(), self._token.encode())
+            if scheme.lower() != "bearer" or not same:
                 raise Failure(grpc.StatusCode.UNAUTHENTICATED, "no token, or a wrong one")
 
     async def _ask(self, work: Callable[[Target, Any], bytes], request: Request) -> Response:
@@ -216,9 +221,12 @@ class RestApi:
 def _target(request: Request) -> Target:
     place = request.path_params
     version = place.get("version")
-    if version is not None and version >= 2**63:
-        raise invalid(f"version {quoted(version)} is no 64-bit number")
-    return Target(place["model"], version, place.get("label", ""))
+    if version is None:
+        return Target(place["model"], None, place.get("label", ""))
+    # Of more digits, Python would read no number.
+    if not re.fullmatch(r"[0-9]{1,19}", version) or int(version) >= 2**63:
+        raise invalid(f"version {quoted(version[:40])} is no 64-bit number")
+    return Target(place["model"], int(version))
 
 
 async def _no_such_place(request: Request, error: Exception) -> Response:

@@ -77,6 +77,7 @@ class Server:
         self, models: Sequence[ServedModel], settings: ServerSettings, say: Callable[[str], None]
     ) -> None:
         self._draining = threading.Event()
+        self._telling = threading.Lock()
         batching, limits = settings.batching, settings.limits
         self.registry = Registry(
             models, lambda folder: Loaded(folder, batching), settings.poll_seconds, say
@@ -134,7 +135,9 @@ class Server:
         return done and not self._web.is_alive()
 
     def _tell_health(self) -> None:
-        self._health.tell(self.ready())
+        # As one: a readiness found before the draining began must not be told after it.
+        with self._telling:
+            self._health.tell(self.ready())
 
 
 def _uvicorn_config(rest: RestApi, settings: ServerSettings) -> uvicorn.Config:
