@@ -15,9 +15,9 @@ from zoo.checkpoint import replacing
 from zoo.errors import RunError, UsageError, reason
 from zoo.export import check_writable
 
-# A label of RFC 1035, which a Service is named by, short enough for what a cluster adds to it.
 # What YAML reads as something else than a word.
 _NO_WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
+# A label of RFC 1035, which a Service is named by, short enough for what a cluster adds to it.
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,48}[a-z0-9])?")
 
 _MODELS = """\

@@ -1,6 +1,7 @@
 """JSON to arrays and back, whatever it holds."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -85,3 +86,28 @@ def test_rows_are_refused_where_the_outputs_are_none():
 def test_what_json_has_no_words_for_is_refused(dtype):
     with pytest.raises(Failure, match="cannot be given as JSON"):
         json_codec.array_of("x", [1], spec(dtype, 1), 100)
+
+
+def test_no_value_is_nested_deeper_than_an_array_can_be():
+    any_rank, value = Spec(tf.int32, None, "x:0"), 7
+    for _ in range(64):
+        value = [value]
+    assert json_codec.array_of("x", value, any_rank, 100).ndim == 64
+    with pytest.raises(Failure, match="nested more than 64 deep"):
+        json_codec.array_of("x", [value], any_rank, 100)
+
+
+def test_an_answer_over_the_limit_is_not_put_into_words():
+    outputs = {"x": np.zeros((10, 5)), "y": np.zeros((10, 6))}
+    json_codec.answered(outputs, rows=True, max_elements=110)
+    with pytest.raises(Failure, match="more than 109 elements"):
+        json_codec.answered(outputs, rows=True, max_elements=109)
+
+
+def test_numbers_take_little_room_on_their_way():
+    array = np.random.default_rng(0).random(50_000, np.float32)
+    tracemalloc.start()
+    json_codec.answered({"x": array}, rows=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 120 * array.size

@@ -209,3 +209,12 @@ def test_a_server_that_is_gone_is_a_line(browser, folders):
             running.end()
             page.get_by_role("button", name="Ask").click()
             expect(page.get_by_role("status").first).to_have_text("The server does not answer.")
+
+
+def test_without_an_explanation_the_answer_stands(page):
+    refused = {"error": "the answer has more than 7 elements: ask for fewer rows"}
+    page.route("**/*:predict", lambda route: route.fulfill(status=400, json=refused))
+    page.get_by_label("Text", exact=True).fill(TEXT)
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator(".answer .note")).to_contain_text("No explanation: the answer has more")
+    expect(page.locator(".answer .share")).to_have_count(2)

@@ -1,7 +1,8 @@
 """`Classify` and `Regress`: signatures that take `tf.Example` records, in both protocols."""
 
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -9,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.serving.failure import Failure, invalid, quoted
+from zoo.serving.limits import Limits
 from zoo.serving.predict import Answer, Predictor, Target
 from zoo.serving.signatures import CLASSIFY, REGRESS, Signature
 
@@ -17,16 +19,60 @@ _INPUT, _CLASSES, _SCORES, _VALUES = "inputs", "classes", "scores", "outputs"
 _KEYS = ("signature_name", "context", "examples")
 
 
+@dataclass(frozen=True)
+class Records:
+    """A request's examples, not yet merged with their context: each would have a copy of it.
+
+    Args:
+        rows: the examples, as the protocol has them.
+        context: what they share, serialised.
+        merged: the record of one of them, with the context.
+
+    Raises:
+        Failure: if there is no example.
+    """
+
+    rows: Sequence[Any]
+    context: bytes
+    merged: Callable[[Any], bytes]
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise invalid("the request holds no example")
+
+    def unfolded(self, most_rows: int, most_bytes: int) -> Iterator[bytes]:
+        """The examples, serialised.
+
+        Args:
+            most_rows: how many there may be.
+            most_bytes: what the copies of the context may come to.
+
+        Raises:
+            Failure: if it is more, before the first is made.
+        """
+        count = len(self.rows)
+        if count > most_rows:
+            raise invalid(f"a request may have {most_rows} rows, not {count}")
+        if count * len(self.context) > most_bytes:
+            raise invalid(f"'context' in each example would come to more than {most_bytes} bytes")
+        return map(self.merged, self.rows)
+
+
 def classify(
-    predictor: Predictor, target: Target, records: list[bytes], go_on: Callable[[], None]
+    predictor: Predictor,
+    target: Target,
+    records: Records,
+    go_on: Callable[[], None],
+    most_bytes: int = Limits().unfolded_bytes,
 ) -> tuple[Answer, list[list[tuple[str, float]]]]:
     """Asks a signature for `Classify`.
 
     Args:
         predictor: what answers.
         target: what is asked.
-        records: serialised examples.
+        records: the examples.
         go_on: as for `Predictor.predict`.
+        most_bytes: what copies of their context may come to.
 
     Returns:
         The answer, and for each record its classes with their scores.
@@ -34,7 +80,8 @@ def classify(
     Raises:
         Failure: as `Predictor.predict`, and if the signature is for something else.
     """
-    answer = predictor.predict(target, _reader(records), (), CLASSIFY, go_on)
+    read = _reader(records, predictor.queue.limit, most_bytes)
+    answer = predictor.predict(target, read, (), CLASSIFY, go_on)
     classes, scores = answer.outputs.get(_CLASSES), answer.outputs.get(_SCORES)
     given = [array for array in (classes, scores) if array is not None]
     if not given or any(a.ndim != 2 or a.shape != given[0].shape for a in given):
@@ -51,18 +98,23 @@ def classify(
 
 
 def regress(
-    predictor: Predictor, target: Target, records: list[bytes], go_on: Callable[[], None]
+    predictor: Predictor,
+    target: Target,
+    records: Records,
+    go_on: Callable[[], None],
+    most_bytes: int = Limits().unfolded_bytes,
 ) -> tuple[Answer, list[float]]:
     """Asks a signature for `Regress`: as `classify`, with one number for each record."""
-    answer = predictor.predict(target, _reader(records), (), REGRESS, go_on)
+    read = _reader(records, predictor.queue.limit, most_bytes)
+    answer = predictor.predict(target, read, (), REGRESS, go_on)
     values = answer.outputs.get(_VALUES)
-    if values is None or values.size != len(records):
+    if values is None or values.size != len(records.rows):
         raise _unusable(answer, "outputs: float32[B]")
     return answer, values.ravel().tolist()
 
 
-def records_of_json(request: dict[str, Any]) -> list[bytes]:
-    """The examples of a request's JSON, serialised.
+def records_of_json(request: dict[str, Any]) -> Records:
+    """The examples of a request's JSON.
 
     Args:
         request: with `examples`, each an object of features, and `context`, features of all.
@@ -71,7 +123,8 @@ def records_of_json(request: dict[str, Any]) -> list[bytes]:
         Failure: if it is no such request.
 
     Example:
-        >>> (record,) = records_of_json({"context": {"a": 1}, "examples": [{"text": "dull"}]})
+        >>> records = records_of_json({"context": {"a": 1}, "examples": [{"text": "dull"}]})
+        >>> (record,) = records.unfolded(most_rows=1, most_bytes=100)
         >>> sorted(tf.train.Example.FromString(record).features.feature)
         ['a', 'text']
     """
@@ -81,44 +134,52 @@ def records_of_json(request: dict[str, Any]) -> list[bytes]:
     rows, context = request.get("examples"), request.get("context", {})
     if not isinstance(rows, list) or not isinstance(context, dict):
         raise invalid("'examples' must be a list, and 'context' an object")
-    records = []
-    for row in rows:
+    shared = _features(context)
+
+    def merged(row: Any) -> bytes:
         if not isinstance(row, dict):
             raise invalid("each of 'examples' must be an object of features")
         both = sorted(row.keys() & context.keys())
         if both:
             raise invalid(f"feature {quoted(both[0])} stands in 'context' and in an example")
-        features = {key: _feature(key, value) for key, value in (context | row).items()}
-        example = tf.train.Example(features=tf.train.Features(feature=features))
-        records.append(example.SerializeToString())
-    return _some(records)
+        example = tf.train.Example(features=shared)
+        example.features.MergeFrom(_features(row))
+        return example.SerializeToString()
+
+    return Records(rows, shared.SerializeToString(), merged)
 
 
-def records_of_proto(given: Any) -> list[bytes]:
-    """The examples of a request's `Input`, serialised.
+def records_of_proto(given: Any) -> Records:
+    """The examples of a request's `Input`.
 
     Raises:
         Failure: if it holds none.
     """
     if given.WhichOneof("kind") != "example_list_with_context":
-        return _some([example.SerializeToString() for example in given.example_list.examples])
-    listed, records = given.example_list_with_context, []
-    for example in listed.examples:
-        merged = tf.train.Example()
-        merged.CopyFrom(listed.context)
-        merged.MergeFrom(example)
-        records.append(merged.SerializeToString())
-    return _some(records)
+        return Records(given.example_list.examples, b"", lambda row: row.SerializeToString())
+    listed = given.example_list_with_context
+
+    def merged(row: Any) -> bytes:
+        example = tf.train.Example()
+        example.CopyFrom(listed.context)
+        example.MergeFrom(row)
+        return example.SerializeToString()
+
+    return Records(listed.examples, listed.context.SerializeToString(), merged)
 
 
-def _some(records: list[bytes]) -> list[bytes]:
-    if not records:
-        raise invalid("the request holds no example")
-    return records
+def _reader(
+    records: Records, most_rows: int, most_bytes: int
+) -> Callable[[Signature], dict[str, np.ndarray]]:
+    def read(signature: Signature) -> dict[str, np.ndarray]:
+        # Not before a signature for examples has been found.
+        return {_INPUT: np.array([*records.unfolded(most_rows, most_bytes), None], object)[:-1]}
+
+    return read
 
 
-def _reader(records: Iterable[bytes]) -> Callable[[Signature], dict[str, np.ndarray]]:
-    return lambda signature: {_INPUT: np.array([*records, None], object)[:-1]}
+def _features(values: dict[str, Any]) -> Any:
+    return tf.train.Features(feature={key: _feature(key, item) for key, item in values.items()})
 
 
 def _feature(key: str, value: Any) -> tf.train.Feature:

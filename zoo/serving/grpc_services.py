@@ -1,6 +1,7 @@
 """TensorFlow Serving's gRPC services, by its published stubs."""
 
 import hmac
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from tensorflow_serving.apis import (
 
 from zoo.serving import examples, health_service, status
 from zoo.serving.failure import Failure, failure_of, invalid, quoted
-from zoo.serving.limits import Limits
+from zoo.serving.limits import Limits, check_answer
 from zoo.serving.metrics import Metrics
 from zoo.serving.predict import Answer, Predictor, Target
 from zoo.serving.signatures import Signature
@@ -76,6 +77,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
             target = _target(request.model_spec)
             answer = self._predictor.predict(target, read, wanted, None, _waited_for(context))
             response = predict_pb2.PredictResponse()
+            check_answer(answer.outputs.values(), self._limits.elements)
             _fill(response.model_spec, target, answer)
             for key, array in answer.outputs.items():
                 response.outputs[key].CopyFrom(proto_of(array))
@@ -88,7 +90,9 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
 
         def work() -> Any:
             target, records = _target(request.model_spec), examples.records_of_proto(request.input)
-            answer, rows = examples.classify(self._predictor, target, records, _waited_for(context))
+            answer, rows = examples.classify(
+                self._predictor, target, records, _waited_for(context), self._limits.unfolded_bytes
+            )
             response = classification_pb2.ClassificationResponse()
             _fill(response.model_spec, target, answer)
             for row in rows:
@@ -105,7 +109,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
         def work() -> Any:
             target, records = _target(request.model_spec), examples.records_of_proto(request.input)
             answer, values = examples.regress(
-                self._predictor, target, records, _waited_for(context)
+                self._predictor, target, records, _waited_for(context), self._limits.unfolded_bytes
             )
             response = regression_pb2.RegressionResponse()
             _fill(response.model_spec, target, answer)
@@ -155,10 +159,11 @@ class _Token(grpc.ServerInterceptor):
     def __init__(self, token: str) -> None:
         self._wanted = f"Bearer {token}"
 
-        def refuse(request: Any, context: Any) -> None:
+        def refuse(requests: Any, context: Any) -> None:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token, or a wrong one")
 
-        self._refuse = grpc.unary_unary_rpc_method_handler(refuse)
+        # As if for a stream of messages, so that none is waited for: it may never come.
+        self._refuse = grpc.stream_stream_rpc_method_handler(refuse)
 
     def intercept_service(self, continuation: Any, details: Any) -> Any:
         given = next((v for k, v in details.invocation_metadata if k == "authorization"), "")
@@ -168,6 +173,71 @@ class _Token(grpc.ServerInterceptor):
         if right or details.method.startswith(f"/{health_service.NAME}/"):
             return continuation(details)
         return self._refuse
+
+
+class _Patience(grpc.ServerInterceptor):
+    """Gives up calls whose message does not come; each holds a thread as long as it is waited for.
+
+    Args:
+        seconds: how long a message may take.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        # In the order in which they are due.
+        self._waiting: dict[object, tuple[float, Any]] = {}
+        # One timer for all: a thread for each call would take longer than many a call.
+        self._timer: threading.Timer | None = None
+
+    def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = continuation(details)
+        if handler is None or handler.request_streaming:
+            return handler
+        own = handler.unary_stream if handler.response_streaming else handler.unary_unary
+
+        # As if for a stream of messages: grpc itself waits for a single one, and without end.
+        def behave(requests: Any, context: Any, *more: Any) -> Any:
+            return own(self._message(requests, context), context, *more)
+
+        if getattr(own, "experimental_non_blocking", False):
+            vars(behave)["experimental_non_blocking"] = True
+        make = grpc.stream_unary_rpc_method_handler
+        if handler.response_streaming:
+            make = grpc.stream_stream_rpc_method_handler
+        return make(behave, handler.request_deserializer, handler.response_serializer)
+
+    def _message(self, requests: Any, context: Any) -> Any:
+        place = object()
+        with self._lock:
+            self._waiting[place] = (time.monotonic() + self._seconds, context)
+            if self._timer is None:
+                self._look_again(self._seconds)
+        try:
+            message = next(requests, None)
+        finally:
+            with self._lock:
+                self._waiting.pop(place, None)
+        if message is None:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call holds no message")
+        return message
+
+    def _give_up(self) -> None:
+        now, overdue = time.monotonic(), []
+        with self._lock:
+            self._timer = None
+            for due, context in self._waiting.values():
+                if due > now:
+                    self._look_again(due - now)
+                    break
+                overdue.append(context)
+        for context in overdue:
+            context.cancel()
+
+    def _look_again(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._give_up)
+        self._timer.daemon = True
+        self._timer.start()
 
 
 def make_server(
@@ -183,10 +253,12 @@ def make_server(
     """
     server = grpc.server(
         ThreadPoolExecutor(limits.threads, "grpc"),
-        interceptors=[_Token(token)] if token else [],
+        interceptors=[*([_Token(token)] if token else []), _Patience(limits.body_seconds)],
         options=[
             ("grpc.max_receive_message_length", limits.body_bytes),
             ("grpc.max_send_message_length", -1),
+            # No one connection takes all the threads.
+            ("grpc.max_concurrent_streams", max(1, limits.threads // 2)),
             # Another server on the port is an error, not a partner.
             ("grpc.so_reuseport", 0),
             # A connection whose other end is gone is given up.

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP connection, given up on if its headers do not come."""
+"""uvicorn's HTTP connection, given up on if its headers do not come, or its answer is not read."""
 
 import asyncio
 from typing import Any
@@ -13,15 +13,22 @@ class PatientProtocol(H11Protocol):
     """An HTTP/1.1 connection that waits `header_seconds` for each request's headers, no longer.
 
     uvicorn itself has a limit for the pause between two requests, but none for a caller that sends
-    its first line byte by byte, or nothing at all.
+    its first line byte by byte, or nothing at all. Nor does it have one for a caller that does not
+    read: in each `write_seconds` at least `write_bytes` of what waits for it must go.
     """
 
     header_seconds = 10.0
+    write_seconds = 30.0
+    write_bytes = 1 << 16
     _due: asyncio.TimerHandle | None = None
+    _unread_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Starts to wait for the first request."""
         super().connection_made(transport)
+        # So that no answer is too small to be noticed. Not 0: asyncio would pause TLS even when
+        # nothing waits.
+        transport.set_write_buffer_limits(high=1)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
@@ -35,7 +42,19 @@ class PatientProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the waiting."""
         self._wait_no_more()
+        self._read_on()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begins to wait for the caller to read."""
+        super().pause_writing()
+        if self._unread_due is None:
+            self._wait_for_reading()
+
+    def resume_writing(self) -> None:
+        """Ends that: all is sent."""
+        self._read_on()
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Says in this API's form that what came is no HTTP."""
@@ -63,3 +82,21 @@ class PatientProtocol(H11Protocol):
         answered = self.cycle is None or self.cycle.response_complete
         if self.conn.their_state is h11.IDLE and answered:
             self.transport.close()
+
+    def _wait_for_reading(self) -> None:
+        waiting = self.transport.get_write_buffer_size()
+
+        def look() -> None:
+            self._unread_due = None
+            if self.transport.get_write_buffer_size() > waiting - self.write_bytes:
+                # `close` would wait until all is sent.
+                self.transport.abort()
+            else:
+                self._wait_for_reading()
+
+        self._unread_due = self.loop.call_later(self.write_seconds, look)
+
+    def _read_on(self) -> None:
+        if self._unread_due is not None:
+            self._unread_due.cancel()
+            self._unread_due = None

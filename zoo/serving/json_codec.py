@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 
 from zoo.serving.failure import invalid, quoted
+from zoo.serving.limits import Limits, check_answer
 from zoo.serving.signatures import Signature, Spec
 
+# The most axes that NumPy has.
+_MOST_AXES = 64
 _KEYS = ("signature_name", "instances", "inputs")
 
 
@@ -142,6 +145,8 @@ def array_of(key: str, value: Any, spec: Spec, max_elements: int) -> np.ndarray:
     """
     level, sizes = [value], []
     rank = _depth(value) if spec.shape is None else len(spec.shape)
+    if rank > _MOST_AXES:
+        raise invalid(f"input {quoted(key)} is nested more than {_MOST_AXES} deep")
     accepted, filler = _accepted(key, spec)
     for axis in range(rank):
         wrong = next((item for item in level if type(item) is not list), None)
@@ -227,20 +232,25 @@ def _kind(value: Any) -> str:
     return "null" if value is None else names.get(type(value), "a number")
 
 
-def answered(outputs: dict[str, np.ndarray], rows: bool) -> bytes:
+def answered(
+    outputs: dict[str, np.ndarray], rows: bool, max_elements: int = Limits().elements
+) -> bytes:
     """The body of an answer to predict.
 
     Args:
         outputs: an array for each output.
         rows: whether the request came in rows.
+        max_elements: how many elements the outputs may have together: each becomes an object of
+            Python's and some twenty characters.
 
     Raises:
-        Failure: if it came in rows and the outputs have other ones.
+        Failure: if it came in rows and the outputs have other ones, or if they are too large.
 
     Example:
         >>> answered({"label": np.array([b"good"], object), "p": np.array([0.1], "f4")}, rows=True)
         b'{"predictions":[{"label":"good","p":0.1}]}'
     """
+    check_answer(outputs.values(), max_elements)
     counts = {array.shape[:1] for array in outputs.values()}
     if rows and (len(counts) > 1 or () in counts):
         raise invalid("the outputs are no rows: ask for columns, with 'inputs'")
@@ -264,7 +274,8 @@ def _plain(key: str, array: np.ndarray) -> Any:
         return _nested(texts, array.shape)
     if array.dtype.kind == "f" and array.dtype.itemsize < 8:
         # The shortest number that is this one in its own precision: 0.1, not 0.10000000149011612.
-        return _nested([float(text) for text in array.ravel().astype(str)], array.shape)
+        # One by one: an array of such texts takes 128 bytes for each.
+        return _nested([float(str(number)) for number in array.ravel()], array.shape)
     return array.tolist()
 
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from starlette.requests import ClientDisconnect, Request
@@ -20,7 +21,8 @@ class Limits:
         body_seconds: from a request's headers to the last byte of its body.
         header_seconds: from its first byte to the end of its headers.
         requests: that may be under way, over each protocol.
-        threads: requests that are worked on at once, over each protocol; the others wait.
+        threads: requests that are worked on at once, over each protocol; the others wait. One gRPC
+            connection may have half of them under way.
     """
 
     body_bytes: int = 4 << 20
@@ -31,8 +33,35 @@ class Limits:
 
     @property
     def elements(self) -> int:
-        """Elements of one input: more than any body could spell out, unless by abbreviation."""
+        """Elements of one input, and of an answer; bytes of one input's strings, unfolded.
+
+        More than any body could spell out, unless by abbreviation.
+        """
         return max(self.body_bytes, 1 << 16)
+
+    @property
+    def unfolded_bytes(self) -> int:
+        """What a context may come to when each of a request's examples has a copy of it."""
+        return 4 * self.elements
+
+
+def check_answer(arrays: Iterable[Any], max_elements: int) -> None:
+    """Refuses an answer before it is put into words, which take many times its room.
+
+    Args:
+        arrays: the outputs.
+        max_elements: how many elements they may have together.
+
+    Raises:
+        Failure: if they have more.
+    """
+    check_size(sum(array.size for array in arrays), max_elements)
+
+
+def check_size(elements: int, max_elements: int) -> None:
+    """The same for what is not put together yet."""
+    if elements > max_elements:
+        raise invalid(f"the answer has more than {max_elements} elements: ask for fewer rows")
 
 
 class TooLarge(Failure):

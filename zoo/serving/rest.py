@@ -171,16 +171,18 @@ class RestApi:
         answer = self._predictor.predict(
             target, lambda signature: json_codec.arrays_of(asked, signature, elements)
         )
-        return json_codec.answered(answer.outputs, "instances" in asked)
+        return json_codec.answered(answer.outputs, "instances" in asked, elements)
 
     def _classify(self, target: Target, asked: dict[str, Any]) -> bytes:
         records = examples.records_of_json(asked)
-        _, rows = examples.classify(self._predictor, target, records, nobody_left)
+        most = self._limits.unfolded_bytes
+        _, rows = examples.classify(self._predictor, target, records, nobody_left, most)
         return json_codec.dumped({"results": rows})
 
     def _regress(self, target: Target, asked: dict[str, Any]) -> bytes:
         records = examples.records_of_json(asked)
-        _, values = examples.regress(self._predictor, target, records, nobody_left)
+        most = self._limits.unfolded_bytes
+        _, values = examples.regress(self._predictor, target, records, nobody_left, most)
         return json_codec.dumped({"results": values})
 
     async def _status(self, request: Request) -> Response:

@@ -79,9 +79,11 @@ class Server:
         self._draining = threading.Event()
         self._telling = threading.Lock()
         batching, limits = settings.batching, settings.limits
-        self.registry = Registry(
-            models, lambda folder: Loaded(folder, batching), settings.poll_seconds, say
-        )
+
+        def load(folder: Path) -> Loaded:
+            return Loaded(folder, batching, limits.elements)
+
+        self.registry = Registry(models, load, settings.poll_seconds, say)
         queue = Queue(batching.max_queued)
         predictor = Predictor(self.registry, queue)
         metrics = Metrics(self.registry, queue)

@@ -34,7 +34,7 @@ def array_of(key: str, proto: Any, spec: Spec, max_elements: int) -> np.ndarray:
         proto: its TensorProto.
         spec: what the input takes.
         max_elements: a TensorProto of a few bytes may stand for any number of equal values; this
-            is how many are taken.
+            is how many are taken, and how many bytes of strings.
 
     Returns:
         The array; `object` of bytes for strings.
@@ -51,13 +51,24 @@ def array_of(key: str, proto: Any, spec: Spec, max_elements: int) -> np.ndarray:
     except TypeError as error:
         raise invalid(f"input {quoted(key)} has an unknown dtype {proto.dtype}") from error
     check_one(key, spec, dtype, sizes)
-    if math.prod(sizes) > max_elements:
+    # Beside a size of 0 any other would pass for none at all, and a model may count up to it.
+    if max(math.prod(sizes), *sizes, 0) > max_elements:
         raise invalid(f"input {quoted(key)} has more than {max_elements} elements")
+    if spec.is_text and _text_bytes(proto, math.prod(sizes)) > max_elements:
+        raise invalid(f"input {quoted(key)} unfolds to more than {max_elements} bytes")
     try:
         array = tf.make_ndarray(proto)
     except (TypeError, ValueError) as error:
         raise invalid(f"input {quoted(key)}: its values do not fill its shape") from error
     return np.asarray(array, spec.array_dtype)
+
+
+def _text_bytes(proto: Any, count: int) -> int:
+    """Bytes of a tensor's strings once its last one stands in all the places left over."""
+    values = proto.string_val
+    if not values:
+        return 0
+    return sum(map(len, values)) + max(0, count - len(values)) * len(values[-1])
 
 
 def proto_of(array: np.ndarray) -> Any:

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,15 @@ from tensorflow.core.protobuf import config_pb2
 from zoo.errors import RunError, reason
 from zoo.serving.batching import Batcher, BatchSettings, Run, add_queues, blank, lanes_of
 from zoo.serving.failure import Failure, failure_of
+from zoo.serving.limits import Limits, check_answer, check_size
 from zoo.serving.signatures import Signature, read_signatures
 from zoo.serving.warmup import requests_of
 
 Rows = dict[str, np.ndarray]
 Answer = Callable[[Rows, Callable[[], None]], list[np.ndarray]]
+
+# Rows that are run at once where no queue cuts them into batches.
+_ROWS_ALONE = 8
 
 
 def nobody_left() -> None:
@@ -37,6 +42,7 @@ class Loaded:
     Args:
         folder: its folder.
         settings: how rows are batched.
+        max_elements: how many elements an answer may have.
 
     Raises:
         RunError: if there is no SavedModel in it, or a damaged one, or one that fails its warm-up.
@@ -46,8 +52,12 @@ class Loaded:
         definitions: the same as TensorFlow's own protocol buffers, by name.
     """
 
-    def __init__(self, folder: Path, settings: BatchSettings) -> None:
+    def __init__(
+        self, folder: Path, settings: BatchSettings, max_elements: int = Limits().elements
+    ) -> None:
         self._folder = folder
+        self._max_elements = max_elements
+        self._in_pieces: set[str] = set()
         graph = tf.Graph()
         config = tf.compat.v1.ConfigProto()
         config.gpu_options.allow_growth = True
@@ -97,18 +107,21 @@ class Loaded:
             An array for each output that is wanted; `object[...]` of bytes for strings.
 
         Raises:
-            Failure: if the inputs do not fit, or the model fails on them.
+            Failure: if the inputs do not fit, the model fails on them, or the answer is too large.
         """
         signature.check(given)
         ordered = {key: given[key] for key in signature.inputs}
         try:
+            if signature.name in self._in_pieces and _rows(ordered) > _ROWS_ALONE:
+                return self._run_in_pieces(signature, ordered, wanted, go_on)
             values = self._answers[signature.name](ordered, go_on)
         except tf.errors.UnavailableError as error:  # how TensorFlow's scheduler says so
             raise Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full") from error
         except tf.errors.OpError as error:
             raise failure_of(error) from error
-        outputs = zip(signature.outputs, values, strict=True)
-        return {key: value for key, value in outputs if not wanted or key in wanted}
+        outputs = _wanted(signature, values, wanted)
+        check_answer(outputs.values(), self._max_elements)
+        return outputs
 
     def close(self) -> None:
         """Gives back the memory; nothing may be running."""
@@ -120,6 +133,27 @@ class Loaded:
         gc.collect()
         with contextlib.suppress(AttributeError):  # glibc alone has it
             ctypes.CDLL(None).malloc_trim(0)
+
+    def _run_in_pieces(
+        self, signature: Signature, given: Rows, wanted: Collection[str], go_on: Callable[[], None]
+    ) -> Rows:
+        """A few rows after the other, so that neither time nor memory grows with their number."""
+        answer, parts = self._answers[signature.name], []
+        shapes: dict[str, tuple[int, ...]] = {}
+        for start in range(0, _rows(given), _ROWS_ALONE):
+            piece = {key: array[start : start + _ROWS_ALONE] for key, array in given.items()}
+            outputs = _wanted(signature, answer(piece, go_on), wanted)
+            if any(len(array) != _rows(piece) for array in outputs.values()):
+                # What is free is not the number of rows, so the model must see them together.
+                whole = _wanted(signature, answer(given, go_on), wanted)
+                check_answer(whole.values(), self._max_elements)
+                return whole
+            parts.append(outputs)
+            for key, array in outputs.items():
+                rows, *sizes = shapes.get(key, (0, *array.shape[1:]))
+                shapes[key] = (rows + len(array), *map(max, sizes, array.shape[1:]))
+            check_size(sum(map(math.prod, shapes.values())), self._max_elements)
+        return {key: _joined([part[key] for part in parts], shapes[key]) for key in shapes}
 
     def _answer_of(
         self, signature: Signature, settings: BatchSettings
@@ -139,6 +173,9 @@ class Loaded:
             go_on()
             return alone(list(given.values()))
 
+        specs = [*signature.inputs.values(), *signature.outputs.values()]
+        if signature.inputs and all(spec.shape and spec.shape[0] is None for spec in specs):
+            self._in_pieces.add(signature.name)
         return answer, [{key: blank(spec) for key, spec in signature.inputs.items()}]
 
     def _callable(self, fetches: list[tf.Tensor], feeds: list[tf.Tensor]) -> Run:
@@ -166,12 +203,29 @@ class Loaded:
                 raise RunError(f"its warm-up fails: {failure}") from failure
         for name, rows in samples.items():
             for row in rows:
-                try:
+                # Blank rows are made up here: that a model fails on them says nothing against it.
+                with contextlib.suppress(Failure):
                     self.run(self.signatures[name], row)
-                except Failure as failure:
-                    # A model may refuse a blank row; that it fails otherwise is its own fault.
-                    if failure.code is not grpc.StatusCode.INVALID_ARGUMENT:
-                        raise RunError(f"its signature {name!r} fails: {failure}") from failure
+
+
+def _rows(given: Rows) -> int:
+    return len(next(iter(given.values())))
+
+
+def _wanted(signature: Signature, values: list[np.ndarray], wanted: Collection[str]) -> Rows:
+    outputs = zip(signature.outputs, values, strict=True)
+    return {key: value for key, value in outputs if not wanted or key in wanted}
+
+
+def _joined(parts: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """The rows of all parts; zeros, or empty strings, follow where another part is larger."""
+    whole = np.full(shape, b"" if parts[0].dtype == object else 0, parts[0].dtype)
+    start = 0
+    for part in parts:
+        place = (slice(start, start + len(part)), *map(slice, part.shape[1:]))
+        whole[place] = part
+        start += len(part)
+    return whole
 
 
 @contextlib.contextmanager

@@ -128,7 +128,7 @@ function trimmed(why) {
   return { ...why, tokens: why.tokens.slice(0, count), attribution };
 }
 
-export function answerPanel({ name, version }, shares, explained) {
+export function answerPanel({ name, version }, shares, explained, instead) {
   const [label, share] = shares[0];
   const panel = make(
     "section",
@@ -141,7 +141,7 @@ export function answerPanel({ name, version }, shares, explained) {
     const why = trimmed(explained);
     panel.append(...shadedTokens(why), tokenTable(why), ...gates(why), ...attention(why));
   } else {
-    panel.append(make("p", { className: "note", textContent: "This model does not explain itself." }));
+    panel.append(make("p", { className: "note", textContent: instead }));
   }
   return panel;
 }

@@ -57,8 +57,14 @@ async function listModels() {
 
 async function answer(model, text, signal) {
   const [shares] = await classify(model, [text], signal);
-  const why = model.explains ? await explain(model, text, signal) : null;
-  return answerPanel(model, shares, why);
+  if (!model.explains) return answerPanel(model, shares, null, "This model does not explain itself.");
+  try {
+    return answerPanel(model, shares, await explain(model, text, signal));
+  } catch (error) {
+    // Of a long text the attention may be more than a server gives.
+    if (!(error instanceof Refused)) throw error;
+    return answerPanel(model, shares, null, `No explanation: ${error.message}`);
+  }
 }
 
 async function askAll(event) {
