@@ -137,7 +137,8 @@ def compare(pair, inputs, masks, gradients, assert_near):
 
     results = [gradients(layer, attend(layer), inputs) for layer in pair]
     for mine, other in zip(*results, strict=True):
-        assert_near(mine, other)
+        # The gradient of the keys' bias is zero but for rounding, of both sides.
+        assert_near(mine, other, 2e-5)
     scored = [layer(*inputs, **masks, return_attention_scores=True) for layer in pair]
     assert_near(list(scored[0]), list(scored[1]))
 
