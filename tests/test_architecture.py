@@ -34,6 +34,7 @@ ALLOWED = {
         "tensorflow_serving",
         "uvicorn",
         "zoo.errors",
+        "zoo.silence",
         "zoo.serving",
         "zoo.__version__",
     },

@@ -7,13 +7,10 @@ from collections.abc import Iterator
 
 from zoo.errors import UsageError, unknown_name
 from zoo.interrupts import Signals
+from zoo.silence import silenced
 
 SIGNALS = Signals()
 _BACKENDS = ("tensorflow", "jax", "torch")
-
-# Whoever sets the variable has asked for the log, and gets it.
-_ASKED_FOR = "TF_CPP_MIN_LOG_LEVEL" in os.environ
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 @contextlib.contextmanager
@@ -27,12 +24,6 @@ def quiet() -> Iterator[None]:
         raise unknown_name("KERAS_BACKEND", backend, _BACKENDS)
     if importlib.util.find_spec(backend) is None:
         raise UsageError(f"KERAS_BACKEND={backend} cannot work: {backend} is not installed here")
-    stderr = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(stderr if _ASKED_FOR else nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    with silenced():
+        yield
     SIGNALS.stop()

@@ -16,11 +16,11 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.corpus import Corpus, read_corpus
-from zoo.errors import RunError, UsageError
+from zoo.errors import RunError
 from zoo.interrupts import Signals
 from zoo.prepared import resolve
 from zoo.pretraining_config import PretrainingConfig
-from zoo.run import Run, say
+from zoo.run import Run, require_tensorflow, say
 from zoo.tasks import get_task
 from zoo.text import FIRST_WORD_ID, TextEncoder, TextSettings
 from zoo.word_learner import WordLearner
@@ -92,10 +92,7 @@ def pretrain(
         RunError: if the data are not prepared, the disk refuses, or the loss is not a number.
         KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM, when the state is saved.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise UsageError(
-            f"training runs on TensorFlow, not on KERAS_BACKEND={keras.backend.backend()}"
-        )
+    require_tensorflow()
     folder = Workdir(workdir, PretrainingConfig)
     with Signals() as signals, folder.claimed(config):
         if (done := folder.metrics()) is not None:

@@ -31,6 +31,18 @@ def say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def require_tensorflow() -> None:
+    """Refuses Keras's other backends, on which nothing here trains.
+
+    Raises:
+        UsageError: naming the backend.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise UsageError(
+            f"training runs on TensorFlow, not on KERAS_BACKEND={keras.backend.backend()}"
+        )
+
+
 class Run:
     """A run under way.
 

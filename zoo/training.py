@@ -26,7 +26,7 @@ from zoo.errors import RunError, UsageError, unknown_name
 from zoo.interrupts import Signals
 from zoo.learner import divide_logits, logits_function
 from zoo.prepared import resolve
-from zoo.run import Run, evaluate_split, say, say_figures
+from zoo.run import Run, evaluate_split, require_tensorflow, say, say_figures
 from zoo.tasks import Task, get_task
 from zoo.text import WORDPIECE, TextEncoder, TextSettings
 from zoo.wordpiece import WordPieceEncoder, make_encoder
@@ -80,10 +80,7 @@ def train_and_evaluate(
         RunError: if the data are not prepared, the disk refuses, or the loss is not a number.
         KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM, when the state is saved.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise UsageError(
-            f"training runs on TensorFlow, not on KERAS_BACKEND={keras.backend.backend()}"
-        )
+    require_tensorflow()
     folder = Workdir(workdir)
     with Signals() as signals, folder.claimed(config):
         task = get_task(config.task)

@@ -136,9 +136,16 @@ def compare(pair, inputs, masks, gradients, assert_near):
         return lambda q, v, k: layer(q, v, k, **masks)
 
     results = [gradients(layer, attend(layer), inputs) for layer in pair]
+    names = [weight.path for weight in pair[0].trainable_weights]
+    place = next((n for n, name in enumerate(names) if name.endswith("key/bias")), None)
+    if place is not None:
+        # It moves all scores of a query alike, so that its gradient is nothing but rounding, of
+        # which each side has its own.
+        for _, _, of_weights in results:
+            rounding = of_weights.pop(place)
+            assert_near(rounding, np.zeros_like(rounding), 2e-5)
     for mine, other in zip(*results, strict=True):
-        # The gradient of the keys' bias is zero but for rounding, of both sides.
-        assert_near(mine, other, 2e-5)
+        assert_near(mine, other)
     scored = [layer(*inputs, **masks, return_attention_scores=True) for layer in pair]
     assert_near(list(scored[0]), list(scored[1]))
 

@@ -66,3 +66,12 @@ def running(exported, echo, tmp_path_factory):
     server = Running(models, limits=limits, batching=BatchSettings(8, 1.0, 500))
     yield server.until(server.server.ready)
     server.close()
+
+
+@pytest.fixture
+def still_there(running):
+    """Whatever a test did, the next good request is answered."""
+    yield
+    got = running.http.post("/v1/models/reviews:predict", json={"instances": ["a good film"]})
+    assert got.status_code == 200, got.text
+    assert got.json()["predictions"][0]["label"] in ("negative", "positive")

@@ -25,17 +25,7 @@ from zoo.serving.signatures import Spec
 from zoo.serving.tensors import array_of
 from zoo.serving.versions import Loaded
 
-PREDICT = "/v1/models/reviews:predict"
-HEAD = b"POST /v1/models/reviews:predict HTTP/1.1\r\nHost: localhost\r\n"
-
-
-@pytest.fixture(autouse=True)
-def still_there(running):
-    """Whatever a test did, the next good request is answered."""
-    yield
-    got = running.http.post(PREDICT, json={"instances": ["a good film"]})
-    assert got.status_code == 200, got.text
-    assert got.json()["predictions"][0]["label"] in ("negative", "positive")
+pytestmark = pytest.mark.usefixtures("still_there")
 
 
 def test_a_context_is_not_copied_without_bound(running):

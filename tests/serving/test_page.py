@@ -16,10 +16,8 @@ TEXT = "The film was good, never dull!"
 
 pytestmark = [
     pytest.mark.slow,
-    # Where tests must not be skipped, a browser that is missing is an error.
-    pytest.mark.skipif(
-        CHROMIUM is None and "ZOO_NEEDS_BROWSER" not in os.environ, reason="no Chromium here"
-    ),
+    # In CI it is installed, or an install step is missing.
+    pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="no Chromium here"),
 ]
 
 

@@ -22,6 +22,7 @@ from typing import Any
 from absl import flags
 
 from zoo.errors import RunError, UsageError, reason
+from zoo.silence import silenced
 
 _MOST_SECONDS = 86_400.0
 
@@ -77,7 +78,9 @@ def _serve(own: flags.FlagValues, folders: list[str]) -> None:
     token, tls = _token(own.token_file), _tls(own.tls_certificate, own.tls_key)
     _check(own)
     ended = _signal_to_end()
-    with _quiet(), _extra_needed():
+    # It would say in its own words what the server says in one line.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    with silenced(), _extra_needed():
         from zoo.serving.batching import BatchSettings
         from zoo.serving.limits import Limits
         from zoo.serving.model_config import of_file, of_folders
@@ -178,23 +181,6 @@ def _allow_many_connections() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """For importing TensorFlow: what it says of the machine heeds no log level."""
-    asked_for = "TF_CPP_MIN_LOG_LEVEL" in os.environ
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # It would say in its own words what the server says in one line.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    stderr = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(stderr if asked_for else nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 def _say(line: str) -> None:
