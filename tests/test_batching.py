@@ -18,6 +18,24 @@ def split():
     return Split(ids, offsets, rng.integers(0, 2, 40).astype("int32"))
 
 
+def test_a_sample_is_of_the_seed_and_holds_the_smaller_ones(split):
+    few, more = (split.sample(size, seed=3) for size in (7, 20))
+    rows = [tuple(split.row(i)) for i in range(len(split))]
+    places = [[rows.index(tuple(one.row(i))) for i in range(len(one))] for one in (few, more)]
+    assert [len(set(one)) for one in places] == [7, 20]
+    assert set(places[0]) < set(places[1])
+    assert few.labels.tolist() == split.labels[places[0]].tolist()
+    assert split.sample(7, seed=3).values.tolist() == few.values.tolist()
+    assert split.sample(7, seed=4).values.tolist() != few.values.tolist()
+    assert split.sample(40, seed=0).values.tolist() == split.values.tolist()
+
+
+@pytest.mark.parametrize("size", [0, -1, 41])
+def test_a_sample_of_rows_that_are_not_there_is_refused(split, size):
+    with pytest.raises(ValueError, match=f"size={size}, and there are 40 rows"):
+        split.sample(size, seed=0)
+
+
 LENGTHS = st.lists(st.integers(1, 60), max_size=80).map(np.array)
 
 

@@ -6,16 +6,14 @@ Interrupted, even killed, the same command goes on where it was; a job that fail
 The tasks' data must be prepared. What recipes/ has for a task and a model is how it is trained.
 """
 
-import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import command
+import planning
 from absl import flags
 
-from zoo.config import Config
-from zoo.errors import RunError, UsageError
+from zoo.errors import RunError
 from zoo.tasks import get_task
 
 _HERE = Path(__file__).resolve().parent
@@ -32,26 +30,10 @@ _RESULTS = flags.DEFINE_string("results", None, "file that keeps the figures of 
 _OUT = flags.DEFINE_string("out", None, "write OUT.md, .json, _….png; else WORKDIR/leaderboard")
 
 
-def _seeds() -> list[int]:
-    if not _SEEDS.value or not all(seed.isascii() and seed.isdigit() for seed in _SEEDS.value):
-        raise UsageError(f"--seeds={','.join(_SEEDS.value)} cannot work: give numbers like 0,1,2")
-    return [int(seed) for seed in _SEEDS.value]
-
-
-def _config(arguments: Sequence[str]) -> Config:
-    values = flags.FlagValues()
-    command.define(Config, to=values)
-    try:
-        values(["train.py", *arguments])
-    except (flags.Error, UnicodeDecodeError) as error:  # the latter from a recipe
-        raise UsageError(str(error)) from error
-    return command.read(Config, values)
-
-
 def main(argv: list[str]) -> None:
     """Flags in, runs and a table out."""
     del argv
-    seeds, root = _seeds(), Path(_WORKDIR.value).expanduser()
+    seeds, root = planning.seeds(_SEEDS.value), Path(_WORKDIR.value).expanduser()
     for name in _TASKS.value:  # now: the import takes seconds
         get_task(name)
     with command.quiet():
@@ -60,7 +42,7 @@ def main(argv: list[str]) -> None:
         from zoo.leaderboard_table import write
 
     recipes = Path(_RECIPES.value).expanduser()
-    jobs = leaderboard.plan(_TASKS.value, _MODELS.value, seeds, recipes, _config)
+    jobs = leaderboard.plan(_TASKS.value, _MODELS.value, seeds, recipes, planning.config)
     results = Results(Path(_RESULTS.value).expanduser()) if _RESULTS.value else None
     train, failed = [sys.executable, str(_HERE / "train.py")], list[str]()
     if not _TABLE_ONLY.value:
@@ -68,8 +50,7 @@ def main(argv: list[str]) -> None:
         failed = leaderboard.run(jobs, root, train, _RESUME.value, results)
     if len(failed) < len(jobs):
         named = (_TASKS, _MODELS, _SEEDS, _WORKDIR, _RECIPES, _RESULTS)
-        typed = [flags.FLAGS[flag.name].serialize() for flag in named if flag.present]
-        words = shlex.join(["python", "trainers/leaderboard.py", *typed])
+        words = planning.typed("leaderboard.py", named)
         out = Path(_OUT.value or root / "leaderboard")
         print(*(f"written: {file}" for file in write(jobs, root, out, words, results)), sep="\n")
     if failed:

@@ -41,6 +41,33 @@ class Split:
         """The ids or features of one row."""
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
+    def sample(self, size: int, seed: int) -> "Split":
+        """Some of the rows, drawn by `seed` alone; a larger sample holds the smaller ones.
+
+        Args:
+            size: how many rows, one at least.
+            seed: of the draw.
+
+        Returns:
+            Them, in the order in which they stand here.
+
+        Raises:
+            ValueError: if there are not so many.
+
+        Example:
+            >>> split = Split(np.arange(6), np.array([0, 1, 3, 6]), np.array([5, 6, 7]))
+            >>> split.sample(2, seed=0).labels.tolist()
+            [5, 7]
+        """
+        if not 1 <= size <= len(self):
+            raise ValueError(f"size={size}, and there are {len(self):,} rows")
+        rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:size])
+        return Split(
+            np.concatenate([self.row(row) for row in rows]),
+            np.concatenate([[0], self.lengths[rows]]).cumsum(),
+            np.asarray(self.labels)[rows],
+        )
+
 
 def batch_plan(
     lengths: np.ndarray, *, batch_tokens: int = 0, batch_size: int = 0, seed: int, epoch: int

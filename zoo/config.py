@@ -46,6 +46,13 @@ class Config(Settings):
         at_least=0,
         instead_of="batch_size",
     )
+    labelled_examples: int = setting(
+        0,
+        "data",
+        "training examples to learn from, drawn by --seed; the texts of the others still give "
+        "words to the vocabulary and --word_vectors; 0: all",
+        at_least=0,
+    )
     batch_size: int = setting(
         0,
         "data",

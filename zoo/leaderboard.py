@@ -36,14 +36,21 @@ class Job:
     Args:
         config: what is trained, and how.
         flags: what tells `trainers/train.py` so.
+        entry: what it is compared as; the model's name if left out.
     """
 
     config: Config
     flags: tuple[str, ...]
+    entry: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is compared as."""
+        return self.entry or self.config.model
 
     def __str__(self) -> str:
-        """Its task, model and seed."""
-        return f"{self.config.task} {self.config.model} seed {self.config.seed}"
+        """Its task, name and seed."""
+        return f"{self.config.task} {self.name} seed {self.config.seed}"
 
     def folder(self, root: Path) -> Path:
         """Where it runs, below the leaderboard's folder.
@@ -53,7 +60,7 @@ class Job:
             PosixPath('runs/glue-sst2/bag/3')
         """
         config = self.config
-        return root / config.task.replace("/", "-") / config.model / str(config.seed)
+        return root / config.task.replace("/", "-") / self.name / str(config.seed)
 
 
 def recipe(folder: Path, task: str, model: str) -> Path | None:

@@ -49,7 +49,7 @@ class Row:
 
     Args:
         task: on what.
-        model: which.
+        model: which, or what else its jobs are compared as.
         seeds: of its finished runs.
         accuracies: on test, by seed.
         accuracy: their mean.
@@ -121,7 +121,7 @@ def collect(
             about["unfinished"].append(str(job))
             continue
         figures, ended = known
-        of_model = found.setdefault((job.config.task, job.config.model), {})
+        of_model = found.setdefault((job.config.task, job.name), {})
         of_model[job.config.seed] = figures
         if _manner(figures) != _manner(next(iter(of_model.values()))):
             where = job.folder(root).parent
@@ -216,7 +216,7 @@ def markdown(
         about: as well; its `command` is what makes the table.
         pictures: file and what is to be seen, for each.
     """
-    lines = ["# Leaderboard", "", f"    {about['command']}", "", *_head(about), "", _NOTES, ""]
+    lines = ["# Leaderboard", "", f"    {about['command']}", "", *head(about), "", _NOTES, ""]
     lines.append(f"| {' | '.join(_COLUMNS)} |")
     lines.append(f"|{'|'.join(_COLUMNS.values())}|")
     lines += [f"| {' | '.join(_cells(row))} |" for row in rows]
@@ -229,7 +229,12 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _head(about: dict[str, Any]) -> Iterator[str]:
+def head(about: dict[str, Any]) -> Iterator[str]:
+    """Lines of Markdown: on what was measured, when, and by which versions.
+
+    Args:
+        about: as `collect` returns it.
+    """
     days = about["days"]
     for machine in about["machines"]:
         gpus = "".join(f", {name}" for name in machine["gpus"])

@@ -80,6 +80,7 @@ class PretrainingConfig(Settings):
     mixed_precision: str = _as_in_training("mixed_precision")
     checkpoint_seconds: float = _as_in_training("checkpoint_seconds")
 
+    labelled_examples: ClassVar[int] = 0
     select_by: ClassVar[str] = "log_loss"
     layer_step_rate: ClassVar[float] = 1.0
     unfreeze_epochs: ClassVar[int] = 0

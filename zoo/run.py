@@ -66,7 +66,15 @@ class Run:
         self._config = config
         self._folder = folder
         self._signals = signals
-        self._train = data.splits["train"]
+        self._text = self._train = data.splits["train"]
+        if config.labelled_examples:
+            try:
+                self._train = self._text.sample(config.labelled_examples, config.seed)
+            except ValueError as error:
+                raise UsageError(
+                    f"--labelled_examples={config.labelled_examples} cannot work: {config.task} "
+                    f"has {len(self._text):,} for training"
+                ) from error
         self._validation = data.splits["validation"]
         self._total_steps = sum(len(self._plan(epoch)) for epoch in range(config.epochs))
         inputs = model_inputs(data)
@@ -135,8 +143,8 @@ class Run:
 
         try:
             return ppmi_vectors(
-                self._train.values,
-                self._train.offsets,
+                self._text.values,
+                self._text.offsets,
                 inputs.num_ids,
                 self._learner.word_vector_dim,
                 seed=self._config.seed,

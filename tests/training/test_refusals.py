@@ -247,3 +247,10 @@ def test_other_backends_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(UsageError, match="training runs on TensorFlow, not on KERAS_BACKEND=jax"):
         train_and_evaluate(Config(**SMALL), tmp_path)
+
+
+def test_more_labels_than_there_are_examples_are_a_usage_error(data_dir, tmp_path):
+    config = Config(**SMALL | {"labelled_examples": 100_000})
+    with pytest.raises(UsageError, match=r"--labelled_examples=100000 cannot work: .* has \d+ for"):
+        train_and_evaluate(config, tmp_path / "run", data_dir)
+    assert not (tmp_path / "run").exists()

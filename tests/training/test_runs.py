@@ -262,3 +262,26 @@ def test_half_precision_trains_and_keeps_float32(data_dir, tmp_path, precision):
     model = load_trained(tmp_path).model
     assert {layer.compute_dtype for layer in model.layers if layer.weights} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"
+
+
+def test_few_labels_are_learnt_from_and_the_words_of_all_texts_known(
+    data_dir, tmp_path, monkeypatch
+):
+    seen = []
+    step = Learner.step
+
+    def counted(learner, inputs, labels):
+        seen.append(len(labels))
+        return step(learner, inputs, labels)
+
+    monkeypatch.setattr(Learner, "step", counted)
+    vectors = {"word_vectors": "ppmi", "vocabulary_size": 60}
+    of = {}
+    for labels in (0, 20):
+        config = Config(**SMALL | vectors | {"labelled_examples": labels, "epochs": 2})
+        seen.clear()
+        train_and_evaluate(config, tmp_path / str(labels), data_dir, score_test=False)
+        of[labels] = sum(seen)
+    assert of[20] == 2 * 20 < of[0]
+    known, whole = (Workdir(tmp_path / str(labels)).vocabulary() for labels in (20, 0))
+    assert known == whole

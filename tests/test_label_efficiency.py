@@ -1,0 +1,124 @@
+"""What is planned to measure what pretraining buys, and the table of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.leaderboards import store
+from zoo import label_efficiency, label_efficiency_table
+from zoo.config import Config
+from zoo.errors import RunError, UsageError
+from zoo.label_efficiency import Labels
+
+IMDB, TWEETS = "movie_reviews/imdb", "tweets"
+LABELS = [Labels(100, 8), Labels(0, 1)]
+
+
+@pytest.fixture
+def recipes(tmp_path):
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    for name in ("movie_reviews-imdb", "tweets"):
+        flags = f"--task={name.replace('-', '/')} --model=lstm --word_vectors=ppmi"
+        flags += " --embedding_step_rate=0.5 --epochs=3"
+        (folder / f"{name}.flags").write_text(flags)
+    minilm = "--task=tweets --model=transformer --size=minilm --unit=wordpiece --pretrained=minilm"
+    (folder / "tweets-minilm.flags").write_text(f"{minilm} --epochs=2")
+    return folder
+
+
+def read(flags):
+    kinds = {"seed": int, "epochs": int, "labelled_examples": int, "embedding_step_rate": float}
+    values = dict[str, str]()
+    for flag in flags:
+        name, value = flag.removeprefix("--").split("=", 1)
+        if name == "flagfile":
+            lines = Path(value).read_text("utf-8").split()
+            values |= dict(line.removeprefix("--").split("=", 1) for line in lines)
+        else:
+            values[name] = value
+    return Config(**{name: kinds.get(name, str)(value) for name, value in values.items()})
+
+
+def planned(recipes, tasks=(TWEETS,), starts=label_efficiency.STARTS, seeds=(0,)):
+    root = recipes.parent / "runs"
+    return label_efficiency.plan(tasks, starts, LABELS, seeds, recipes, root, read)
+
+
+def test_every_place_is_a_job_of_every_seed(recipes):
+    cells, words, jobs = planned(recipes, seeds=(0, 1))
+    assert len(cells) == len({cell.name for cell in cells}) == 4 * 2
+    assert [str(job) for job in jobs] == [
+        f"{cell.task} {cell.name} seed {seed}" for seed in (0, 1) for cell in cells
+    ]
+    assert [word.folder for word in words] == [recipes.parent / "runs" / "tweets" / "words"]
+    assert {job.config.labelled_examples for job in jobs} == {100, 0}
+    few = [job.config.epochs for job in jobs if job.config.labelled_examples]
+    assert set(few) == {8 * 3, 8 * 2}  # a Transformer's recipe has two epochs
+
+
+def test_the_beginnings_differ_in_nothing_else(recipes):
+    _, (words,), jobs = planned(recipes)
+    scratch, vectors, language_model, minilm = (job.config for job in jobs[::2])
+    assert (scratch.word_vectors, scratch.embedding_step_rate) == ("none", 1)
+    assert vectors.differences(scratch)
+    assert vectors.word_vectors == "ppmi"
+    assert (vectors.embedding_step_rate, language_model.embedding_step_rate) == (0.5, 0.5)
+    assert language_model.pretrained == str(words.folder)
+    assert minilm.pretrained == "minilm"
+    same = ("model", "size", "unit", "epochs", "learning_rate", "dropout_rate", "max_length")
+    for name in same:
+        assert len({getattr(one, name) for one in (scratch, vectors, language_model)}) == 1
+
+
+def test_the_words_are_told_by_the_model_that_begins_with_them(recipes):
+    _, (words,), _ = planned(recipes)
+    for flag in ("--tasks=tweets", "--model=lstm", "--size=small", "--objective=causal"):
+        assert flag in words.flags
+    assert not planned(recipes, starts=("scratch",))[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"starts": ("bert",)}, "unknown start 'bert'"),
+        ({"tasks": (IMDB,), "starts": ("minilm",)}, "there is no .*movie_reviews-imdb-minilm"),
+        ({"tasks": ("japanese_vowels",)}, "--tasks=japanese_vowels cannot work"),
+    ],
+)
+def test_what_cannot_be_planned_is_told(recipes, changes, told):
+    with pytest.raises(UsageError, match=told):
+        planned(recipes, **changes)
+
+
+@pytest.mark.parametrize("text", ["", "100", "100:", ":8", "100:0", "0:1", "-1:2", "x:1", "1:²"])
+def test_a_number_of_labels_that_is_none_is_told(text):
+    with pytest.raises(UsageError, match=r"--labelled_examples=.* cannot work: give how many"):
+        Labels.parse(text)
+
+
+def test_the_table_and_the_picture_hold_the_figures(recipes):
+    cells, _, jobs = planned(recipes, tasks=(IMDB, TWEETS), starts=("scratch",), seeds=(0, 1))
+    root, out = recipes.parent / "runs", recipes.parent / "docs" / "out"
+    for place, job in enumerate(jobs[:-1]):
+        store(root, job, accuracy=0.5 + 0.05 * place)
+    files = label_efficiency_table.write(cells, jobs, root, out, "python it.py")
+    assert sorted(out.parent.iterdir()) == sorted(files)
+    text = (out.parent / "out.md").read_text("utf-8")
+    assert "    python it.py\n" in text
+    assert "8 times of 100, 1 times of all" in text
+    assert f"| {IMDB} | scratch | 60.00 (50.0 – 70.0) | 65.00 (55.0 – 75.0) | 0, 1 |" in text
+    assert f"| {TWEETS} | scratch | 70.00 (60.0 – 80.0) | 65.00 (65.0 – 65.0) | 0, 1 |" in text
+    assert "Not finished: 1 runs." in text
+    content = json.loads((out.parent / "out.json").read_text("utf-8"))
+    assert [cell["labelled_examples"] for cell in content["cells"]] == [100, "all"] * 2
+    assert (out.parent / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_failure_of_the_words_ends_it_with_their_last_line(recipes, capsys):
+    _, words, _ = planned(recipes)
+    with pytest.raises(RunError, match="words of tweets: failed: exit code 1: no texts"):
+        label_efficiency.pretrain(words, ["sh", "-c", "echo no texts; exit 1"])
+    label_efficiency.pretrain(words, ["true"])
+    assert capsys.readouterr().out == "words of tweets: learnt\n"

@@ -1,0 +1,159 @@
+"""What `zoo.label_efficiency` found, in a table, as JSON and in a picture."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zoo.checkpoint import replacing
+from zoo.errors import RunError, reason
+from zoo.label_efficiency import Cell
+from zoo.leaderboard import Job
+from zoo.leaderboard_results import Results
+from zoo.leaderboard_table import Row, collect, head
+from zoo.plots import new_figure, tidy
+
+# Okabe & Ito's palette, which the colour-blind can tell apart, and shapes for who sees none.
+_LOOKS = {
+    "scratch": ("#000000", "o"),
+    "word_vectors": ("#0072B2", "s"),
+    "language_model": ("#009E73", "D"),
+    "minilm": ("#D55E00", "^"),
+}
+_NOTES = """\
+Accuracy on test in percent, mean over the seeds, with the least and the most of single seeds. The
+labelled examples are drawn by the seed, fewer ones among the more; the best epoch is chosen on the
+whole validation split. `scratch`, `word_vectors` and `language_model` are the task's recipe, with
+random vectors, with vectors learnt from the task's training texts, and with layers that have told
+words of these texts before, all labels aside; `minilm` is the recipe of a Transformer pretrained on
+other texts. Fewer labels are seen more often, for a multiple of the recipe's epochs:"""
+
+
+def write(
+    cells: Sequence[Cell],
+    jobs: Sequence[Job],
+    root: Path,
+    out: Path,
+    command: str,
+    results: Results | None = None,
+) -> list[Path]:
+    """Writes `OUT.md`, `OUT.json` and, where matplotlib is installed, `OUT.png`.
+
+    Args:
+        cells: the places of the table; one whose jobs are not finished stays empty.
+        jobs: whose runs fill it.
+        root: folder of the runs.
+        out: the files' name without its ending.
+        command: what to type for the same again.
+        results: the figures of runs whose folders may be gone.
+
+    Returns:
+        The files written.
+
+    Raises:
+        RunError: if there is no finished run, or they cannot be written.
+    """
+    rows, about = collect(jobs, root, results)
+    found = {(row.task, row.model): row for row in rows}
+    known = {cell: found[cell.task, cell.name] for cell in cells if (cell.task, cell.name) in found}
+    out = out.expanduser()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot write to {out.parent}: {reason(error)}") from error
+    content = {"command": command, **about, "cells": [_figures(*item) for item in known.items()]}
+    files = {".json": json.dumps(content, indent=2, allow_nan=False) + "\n"}
+    pictures = _draw(known, Path(f"{out}.png"))
+    files[".md"] = _markdown(known, about, command, pictures)
+    for ending, text in files.items():
+        with replacing(Path(f"{out}{ending}")) as beside:
+            beside.write_text(text, "utf-8")
+    return [*(Path(f"{out}{ending}") for ending in files), *pictures]
+
+
+def _figures(cell: Cell, row: Row) -> dict[str, Any]:
+    return {
+        "task": cell.task,
+        "start": cell.start,
+        "labelled_examples": cell.labels.examples or "all",
+        "seeds": row.seeds,
+        "accuracies": row.accuracies,
+        "validation_accuracy": row.validation_accuracy,
+        "train_seconds": row.train_seconds,
+    }
+
+
+def _markdown(
+    known: dict[Cell, Row], about: dict[str, Any], command: str, pictures: Sequence[Path]
+) -> str:
+    labels = list(dict.fromkeys(cell.labels for cell in known))
+    often = ", ".join(f"{one.times} times of {one}" for one in labels)
+    lines = ["# What pretraining buys", "", f"    {command}", "", *head(about)]
+    lines += ["", f"{_NOTES} {often}.", ""]
+    lines.append(f"| task | beginning | {' | '.join(f'{one} labels' for one in labels)} | seeds |")
+    lines.append(f"|---|---|{'--:|' * len(labels)}---|")
+    for task, start in dict.fromkeys((cell.task, cell.start) for cell in known):
+        of_line = {c.labels: r for c, r in known.items() if (c.task, c.start) == (task, start)}
+        texts = [_accuracy(of_line[one]) if one in of_line else "" for one in labels]
+        seeds = sorted({seed for row in of_line.values() for seed in row.seeds})
+        lines.append(f"| {task} | {start} | {' | '.join(texts)} | {', '.join(map(str, seeds))} |")
+    if about["unfinished"]:
+        lines += ["", f"Not finished: {len(about['unfinished'])} runs."]
+    for file in pictures:
+        lines += ["", f"![Accuracy on test by the number of labelled examples]({file.name})"]
+    return "\n".join(lines) + "\n"
+
+
+def _accuracy(row: Row) -> str:
+    least, most = (100 * f(row.accuracies) for f in (min, max))
+    return f"{100 * row.accuracy:.2f} ({least:.1f} – {most:.1f})"
+
+
+def _draw(known: dict[Cell, Row], file: Path) -> list[Path]:
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        print("no picture: pip install 'sequence-zoo[plot]' brings what draws it")
+        return []
+    with replacing(file) as beside:
+        picture(known).savefig(beside, format="png")
+    return [file]
+
+
+def picture(known: dict[Cell, Row]) -> Any:
+    """Accuracy against the number of labelled examples, a panel a task, a line a beginning.
+
+    Args:
+        known: the rows of the table by their places.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    tasks = list(dict.fromkeys(cell.task for cell in known))
+    figure = new_figure(max(6.0, 4.6 * len(tasks)), 4.4, "Accuracy on test by labelled examples")
+    for place, task in enumerate(tasks, 1):
+        axes = figure.add_subplot(1, len(tasks), place)
+        of_task = {cell: row for cell, row in known.items() if cell.task == task}
+        labels = sorted(
+            {cell.labels for cell in of_task}, key=lambda one: one.examples or float("inf")
+        )
+        for start in dict.fromkeys(cell.start for cell in of_task):
+            line = [(c.labels, r) for c, r in of_task.items() if c.start == start]
+            line.sort(key=lambda pair: labels.index(pair[0]))
+            means = [100 * row.accuracy for _, row in line]
+            spread = [
+                [100 * (row.accuracy - min(row.accuracies)) for _, row in line],
+                [100 * (max(row.accuracies) - row.accuracy) for _, row in line],
+            ]
+            color, shape = _LOOKS[start]
+            places = [labels.index(one) for one, _ in line]
+            look = {"color": color, "marker": shape, "markersize": 5.5, "linewidth": 1.3}
+            axes.errorbar(places, means, spread, label=start, capsize=2, **look)
+        axes.set_xticks(range(len(labels)), [str(one) for one in labels])
+        axes.set_xlabel("labelled examples")
+        axes.set_ylabel("accuracy (%)")
+        axes.set_title(task, fontsize=10)
+        axes.margins(x=0.08, y=0.1)
+        tidy(axes)
+        axes.legend(frameon=False, fontsize=9, loc="lower right")
+    return figure
