@@ -12,6 +12,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tests.serving.conftest import Running
 from tests.serving.saved import write_echo
+from zoo.serving import command
 from zoo.serving.model_config import ServedModel
 
 ORIGIN = "https://page.example"
@@ -99,3 +100,38 @@ def test_an_origin_that_may_ask_is_told_so_and_no_other(guarded):
     assert (got.status_code, got.headers["access-control-allow-origin"]) == (200, ORIGIN)
     got = guarded.http.post(PREDICT, json=BODY, headers=right | {"origin": "https://b.example"})
     assert (got.status_code, "access-control-allow-origin" in got.headers) == (403, False)
+
+
+def test_a_name_that_is_not_the_servers_is_refused(echo):
+    server = Running([ServedModel("echo", echo.parent)], hosts=("localhost", "::1", "zoo.example"))
+    try:
+        server.until(server.server.ready)
+        for name in ("localhost", "LOCALHOST:1", "[::1]:8501", "zoo.example:80"):
+            got = server.http.post(PREDICT, json=BODY, headers={"host": name})
+            assert got.status_code == 200, name
+        for name in ("127.0.0.1", "rebound.example", "zoo.example.evil.example", "[::1", ""):
+            got = server.http.post(PREDICT, json=BODY, headers={"host": name})
+            assert (got.status_code, list(got.json())) == (403, ["error"]), name
+        # What asks whether the server lives knows an address, and is told nothing else.
+        assert server.http.get("/healthz", headers={"host": "10.0.0.7"}).status_code == 200
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ([], ("localhost", "127.0.0.1", "::1")),
+        (["--host=127.0.0.2"], ("localhost", "127.0.0.1", "::1", "127.0.0.2")),
+        (["--host=0.0.0.0"], ()),
+        (["--token_file=token"], ()),
+        (["--allow_host=Zoo.example", "--allow_host=::2"], ("zoo.example", "::2")),
+        (["--host=0.0.0.0", "--allow_host=a"], ("a",)),
+        (["--allow_host=*"], ()),
+    ],
+)
+def test_which_names_are_answered_to(arguments, names):
+    own = command._flags()
+    own(["zoo-serve", *arguments])
+    command._check(own)
+    assert command._hosts(own) == names

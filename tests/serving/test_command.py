@@ -40,11 +40,13 @@ def test_help_names_every_flag(capsys):
         (("--drain_seconds=inf", "x"), 2, "drain_seconds"),
         (("--batch_wait_ms=nan", "x"), 2, "--batch_wait_ms=nan is no number"),
         (("--allow_origin=https://a.com/", "x"), 2, "is no origin such as https://example.com"),
+        (("--allow_host=a.com:80", "x"), 2, "--allow_host=a.com:80 is no name such as example.com"),
+        (("--allow_host=", "x"), 2, "--allow_host= is no name such as example.com"),
         (("--tls_key=x", "x"), 2, "go together"),
         (("--token_file=nowhere", "x"), 1, "No such file"),
         (("--model_config_file=nowhere",), 1, "cannot be read"),
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_what_cannot_work_is_one_line(capsys, arguments, code, words):
     got, said = run(capsys, *arguments)

@@ -4,10 +4,16 @@ import base64
 import json
 import math
 import socket
+import threading
 
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from tests.serving.conftest import Running
+from zoo.serving.failure import Failure
+from zoo.serving.model_config import ServedModel
+from zoo.serving.predict import Predictor
 
 PREDICT = "/v1/models/reviews:predict"
 ECHO = "/v1/models/echo"
@@ -267,3 +273,30 @@ def test_pages_of_others_may_not_ask(running):
 def test_no_packet_waits_for_another_one_to_be_acknowledged(running):
     listener = running.server._socket
     assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_caller_that_hangs_up_is_not_worked_for(echo, monkeypatch):
+    begun, ended = threading.Event(), threading.Event()
+
+    def predict(predictor, target, read, go_on):
+        begun.set()
+        while not ended.wait(0.01):
+            try:
+                go_on()
+            except Failure:
+                ended.set()
+                raise
+
+    monkeypatch.setattr(Predictor, "predict", predict)
+    server = Running([ServedModel("echo", echo.parent)])
+    try:
+        body = b'{"instances": ["a"]}'
+        head = f"POST /v1/models/echo:predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}"
+        with socket.create_connection(("127.0.0.1", server.server.rest_port)) as caller:
+            caller.sendall(head.encode() + b"\r\n\r\n" + body)
+            assert begun.wait(60)
+            assert not ended.wait(0.2)
+        assert ended.wait(60)
+    finally:
+        ended.set()
+        server.close()

@@ -46,6 +46,9 @@ def _flags() -> flags.FlagValues:
     text("tls_certificate", "", "PEM file of the certificate chain", own)
     text("tls_key", "", "PEM file of the certificate's key", own)
     flags.DEFINE_multi_string("allow_origin", [], "origin whose pages may ask; repeatable", own)
+    hosts = "name that HTTP's callers may know the server by; without any, on the loopback address "
+    hosts += "and without a token, its own ones, else all; repeatable"
+    flags.DEFINE_multi_string("allow_host", [], hosts, own)
     return own
 
 
@@ -96,6 +99,7 @@ def _serve(own: flags.FlagValues, folders: list[str]) -> None:
         token=token,
         tls=tls,
         origins=tuple(own.allow_origin),
+        hosts=_hosts(own),
     )
     _allow_many_connections()
     server = Server(models, settings, _say)
@@ -121,6 +125,19 @@ def _check(own: flags.FlagValues) -> None:
     for origin in own.allow_origin:
         if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
             raise UsageError(f"--allow_origin={origin} is no origin such as https://example.com")
+    for name in own.allow_host:
+        if name != "*" and (not name or re.search(r"[\s/\[\]*]", name) or name.count(":") == 1):
+            raise UsageError(f"--allow_host={name} is no name such as example.com, without a port")
+
+
+def _hosts(own: flags.FlagValues) -> tuple[str, ...]:
+    """The names that are answered to, all of them if there are none."""
+    if own.allow_host:
+        return () if "*" in own.allow_host else tuple(name.lower() for name in own.allow_host)
+    # A page of another name that leads here cannot know the token.
+    if own.token_file or not _is_loopback(own.host):
+        return ()
+    return tuple(dict.fromkeys(("localhost", "127.0.0.1", "::1", own.host)))
 
 
 @contextlib.contextmanager

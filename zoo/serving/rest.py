@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import grpc
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -28,11 +29,13 @@ from zoo.serving.failure import Failure, failure_of, invalid, quoted
 from zoo.serving.limits import Bodies, Limits, TooLarge, TooSlow
 from zoo.serving.metrics import Metrics
 from zoo.serving.predict import Predictor, Target
-from zoo.serving.versions import nobody_left
 
 _LARGE_BODY = 1 << 18
 
 Handler = Callable[[Request], Awaitable[Response]]
+# Raises if nobody waits for the answer any more.
+GoOn = Callable[[], None]
+Work = Callable[[Target, Any, GoOn], bytes]
 
 
 class RestApi:
@@ -45,6 +48,7 @@ class RestApi:
         ready: whether the server is.
         token: what callers must show, if anything.
         origins: whose pages may ask, besides the server's own.
+        hosts: names that callers may know the server by, in lower case; any if empty.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class RestApi:
         ready: Callable[[], bool],
         token: str = "",
         origins: tuple[str, ...] = (),
+        hosts: tuple[str, ...] = (),
     ) -> None:
         self._predictor = predictor
         self._metrics = metrics
@@ -62,6 +67,7 @@ class RestApi:
         self._ready = ready
         self._token = token
         self._origins = origins
+        self._hosts = hosts
         self._bodies = Bodies(limits)
         self._under_way = 0
         self._pool = ThreadPoolExecutor(limits.threads, "rest")
@@ -136,9 +142,14 @@ class RestApi:
     def _admit(self, request: Request) -> None:
         if self._under_way > self._limits.requests:
             raise Failure(grpc.StatusCode.UNAVAILABLE, "too many requests at once")
+        host = request.headers.get("host", "")
+        # A stranger's name may lead to this address, and its pages would be of this origin.
+        if self._hosts and _name(host) not in self._hosts:
+            message = f"{quoted(host)} is no name of this server: --allow_host makes it one"
+            raise Failure(grpc.StatusCode.PERMISSION_DENIED, message)
         origin = request.headers.get("origin")
         # The scheme may differ: a proxy may have taken the encryption off.
-        own = origin is None or origin.partition("://")[2] == request.headers.get("host")
+        own = origin is None or origin.partition("://")[2] == host
         if not own and not {origin, "*"}.intersection(self._origins):
             message = f"pages of {quoted(origin)} may not ask this server"
             raise Failure(grpc.StatusCode.PERMISSION_DENIED, message)
@@ -148,17 +159,27 @@ class RestApi:
             if scheme.lower() != "bearer" or not same:
                 raise Failure(grpc.StatusCode.UNAUTHENTICATED, "no token, or a wrong one")
 
-    async def _ask(self, work: Callable[[Target, Any], bytes], request: Request) -> Response:
+    async def _ask(self, work: Work, request: Request) -> Response:
         async with self._bodies.read(request) as body:
-            loop = asyncio.get_running_loop()
-            target = _target(request)
-            answer = await loop.run_in_executor(self._pool, self._work, work, target, body)
+            gone = threading.Event()
+            watch = asyncio.create_task(_until_gone(request, gone))
+            try:
+                answer = await asyncio.get_running_loop().run_in_executor(
+                    self._pool, self._work, work, _target(request), body, gone
+                )
+            finally:
+                watch.cancel()
         return Response(answer, media_type="application/json")
 
-    def _work(self, work: Callable[[Target, Any], bytes], target: Target, body: bytes) -> bytes:
+    def _work(self, work: Work, target: Target, body: bytes, gone: threading.Event) -> bytes:
+        def go_on() -> None:
+            if gone.is_set():
+                raise Failure(grpc.StatusCode.CANCELLED, "the caller is gone")
+
+        go_on()  # its turn may have come too late
         asked = self._parsed(body)
         named = Target(target.model, target.version, target.label, json_codec.signature_name(asked))
-        return work(named, asked)
+        return work(named, asked, go_on)
 
     def _parsed(self, body: bytes) -> dict[str, Any]:
         if len(body) < _LARGE_BODY:
@@ -166,23 +187,25 @@ class RestApi:
         with self._parsing:
             return json_codec.parsed(body)
 
-    def _predict(self, target: Target, asked: dict[str, Any]) -> bytes:
+    def _predict(self, target: Target, asked: dict[str, Any], go_on: GoOn) -> bytes:
         elements = self._limits.elements
         answer = self._predictor.predict(
-            target, lambda signature: json_codec.arrays_of(asked, signature, elements)
+            target,
+            lambda signature: json_codec.arrays_of(asked, signature, elements),
+            go_on=go_on,
         )
         return json_codec.answered(answer.outputs, "instances" in asked, elements)
 
-    def _classify(self, target: Target, asked: dict[str, Any]) -> bytes:
+    def _classify(self, target: Target, asked: dict[str, Any], go_on: GoOn) -> bytes:
         records = examples.records_of_json(asked)
         most = self._limits.unfolded_bytes
-        _, rows = examples.classify(self._predictor, target, records, nobody_left, most)
+        _, rows = examples.classify(self._predictor, target, records, go_on, most)
         return json_codec.dumped({"results": rows})
 
-    def _regress(self, target: Target, asked: dict[str, Any]) -> bytes:
+    def _regress(self, target: Target, asked: dict[str, Any], go_on: GoOn) -> bytes:
         records = examples.records_of_json(asked)
         most = self._limits.unfolded_bytes
-        _, values = examples.regress(self._predictor, target, records, nobody_left, most)
+        _, values = examples.regress(self._predictor, target, records, go_on, most)
         return json_codec.dumped({"results": values})
 
     async def _status(self, request: Request) -> Response:
@@ -218,6 +241,21 @@ class RestApi:
         if self._ready():
             return JSONResponse({"status": "ready"})
         return _error(503, "not ready")
+
+
+async def _until_gone(request: Request, gone: threading.Event) -> None:
+    """Says when the caller of a request, whose body has been read, has hung up."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
+
+
+def _name(host: str) -> str:
+    """What a Host header names, without the port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _target(request: Request) -> Target:

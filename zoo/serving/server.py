@@ -43,6 +43,7 @@ class ServerSettings:
         token: what callers must show, if anything.
         tls: certificate chain and private key, in PEM files, if connections are encrypted.
         origins: whose pages may ask, besides the server's own.
+        hosts: names that HTTP's callers may know the server by, in lower case; any if empty.
     """
 
     host: str = "127.0.0.1"
@@ -54,6 +55,7 @@ class ServerSettings:
     token: str = ""
     tls: tuple[Path, Path] | None = None
     origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
 
 class Server:
@@ -88,7 +90,8 @@ class Server:
         predictor = Predictor(self.registry, queue)
         metrics = Metrics(self.registry, queue)
         self._grpc, self._health = make_server(predictor, metrics, limits, settings.token)
-        rest = RestApi(predictor, metrics, limits, self.ready, settings.token, settings.origins)
+        doors = (settings.token, settings.origins, settings.hosts)
+        rest = RestApi(predictor, metrics, limits, self.ready, *doors)
         self._socket = _bound(settings.host, settings.rest_port)
         try:
             self._uvicorn = uvicorn.Server(_uvicorn_config(rest, settings))
