@@ -134,15 +134,16 @@ def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def make(folder, value=0.0, **progress):
+def make(folder, value=0.0, keep=2, **progress):
     """A state of two variables, and what keeps it."""
     progress = Progress(**progress)
     variables = [tf.Variable([value] * 5), tf.Variable(int(value), dtype="int64")]
-    return Checkpoints(folder / "states", {"model": variables}, progress), variables, progress
+    states = Checkpoints(folder / "states", {"model": variables}, progress, keep)
+    return states, variables, progress
 
 
-def save_three(folder):
-    states, variables, progress = make(folder)
+def save_three(folder, keep=2):
+    states, variables, progress = make(folder, keep=keep)
     for step in (1, 2, 3):
         variables[0].assign([step * 1.5] * 5)
         variables[1].assign(step)
@@ -169,6 +170,23 @@ def test_two_states_are_kept_and_nothing_else(tmp_path):
         "ckpt-3.data-00000-of-00001",
         "ckpt-3.index",
     ]
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_as_many_states_are_kept_as_asked_for(tmp_path, keep):
+    save_three(tmp_path, keep)
+    assert make(tmp_path)[0].numbers() == [3, 2, 1][:keep][::-1]
+
+
+def test_a_state_of_before_there_was_a_field_has_its_default(tmp_path):
+    states, _, progress = make(tmp_path, step=7)
+    dictionary = {"step": 7}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zoo.checkpoint.dataclasses.asdict", lambda _: dictionary)
+        states.save()
+    states, _, progress = make(tmp_path)
+    states.restore()
+    assert progress == Progress(step=7)
 
 
 def test_without_a_state_there_is_nothing_to_restore(tmp_path):

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,9 @@ class Progress:
         step_in_epoch: batches of the epoch under way that are done.
         step: batches done in all.
         seconds: spent on training.
+        saving_seconds: spent on writing states.
+        step_factor: what the step size is multiplied by.
+        rollbacks: how often the epoch under way has been begun again.
         sums: loss, correct answers, examples and seconds of the epoch under way.
         history: one row of figures for each epoch completed.
         best: the row of the best epoch.
@@ -98,9 +102,19 @@ class Progress:
     step_in_epoch: int = 0
     step: int = 0
     seconds: float = 0.0
+    saving_seconds: float = 0.0
+    step_factor: float = 1.0
+    rollbacks: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
+
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Adds the time that passes within to `saving_seconds`."""
+        started = time.monotonic()
+        yield
+        self.saving_seconds += time.monotonic() - started
 
 
 class _ProgressState(tf.train.experimental.PythonState):
@@ -148,7 +162,7 @@ class Checkpoints:
             RunError: if it cannot be written; the states before it are untouched.
         """
         try:
-            self._folder.mkdir(exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             self._checkpoint.write(str(self._folder / _UNFINISHED))
             numbers = self.numbers()
             numbers.append(numbers[-1] + 1 if numbers else 1)

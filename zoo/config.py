@@ -161,6 +161,13 @@ class Config(Settings):
     patience_epochs: int = setting(
         0, "optimisation", "epochs without improvement before stopping; 0: never", at_least=0
     )
+    on_nan: str = setting(
+        "stop",
+        "optimisation",
+        "what to do once loss, weights or answers are no finite numbers: end with an error, or go "
+        "back to where the epoch began and on with half the step size, five times at most",
+        choices=("stop", "rollback"),
+    )
     select_by: str = setting(
         "accuracy",
         "optimisation",
@@ -176,6 +183,9 @@ class Config(Settings):
     )
     checkpoint_seconds: float = setting(
         60.0, "run", "seconds between two checkpoints; 0: after every step", at_least=0, free=True
+    )
+    keep_checkpoints: int = setting(
+        2, "run", "checkpoints kept, in case the newest one is damaged", at_least=1, free=True
     )
 
     def __post_init__(self) -> None:

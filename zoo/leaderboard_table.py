@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.checkpoint import replacing
+from zoo.config import Config
 from zoo.errors import RunError
 from zoo.leaderboard import Job, finished
 from zoo.leaderboard_results import Results
@@ -154,8 +155,12 @@ def _known(job: Job, root: Path, results: Results | None) -> tuple[dict[str, Any
 
 def _manner(figures: dict[str, Any]) -> tuple[dict[str, Any], int, list[tuple[int, ...]]]:
     """What the runs of a row must have in common."""
-    free = ("seed", "checkpoint_seconds")
-    config = {name: value for name, value in figures["config"].items() if name not in free}
+    # What was no setting yet then is what it is by default.
+    config = {
+        field.name: figures["config"].get(field.name, field.default)
+        for field in fields(Config)
+        if field.name != "seed" and not field.metadata.get("free")
+    }
     test, keys = figures["test"], ("shortest", "longest", "examples")
     # Data made anew may be as many examples, of other lengths.
     fifths = [tuple(part[key] for key in keys) for part in test.get("by_length", ())]

@@ -76,9 +76,11 @@ class PretrainingConfig(Settings):
     clip_norm: float = _as_in_training("clip_norm")
     average_decay: float = _as_in_training("average_decay")
     patience_epochs: int = _as_in_training("patience_epochs")
+    on_nan: str = _as_in_training("on_nan")
     seed: int = _as_in_training("seed")
     mixed_precision: str = _as_in_training("mixed_precision")
     checkpoint_seconds: float = _as_in_training("checkpoint_seconds")
+    keep_checkpoints: int = _as_in_training("keep_checkpoints")
 
     labelled_examples: ClassVar[int] = 0
     select_by: ClassVar[str] = "log_loss"

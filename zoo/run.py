@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from zoo import metrics, pipeline, plots
 from zoo.checkpoint import Checkpoints, Progress, replacing
+from zoo.divergence import Divergence
 from zoo.errors import Diverged, RunError, UsageError
 from zoo.interrupts import Signals
 from zoo.learner import Learner, divide_logits, logits_function
@@ -86,7 +87,10 @@ class Run:
                 f"{config.vocabulary_size} is too large for this machine"
             ) from error
         self._progress = Progress()
-        self._checkpoints = Checkpoints(folder.checkpoints, self._learner.variables, self._progress)
+        self._checkpoints = Checkpoints(
+            folder.checkpoints, self._learner.variables, self._progress, config.keep_checkpoints
+        )
+        self._divergence = Divergence(config, folder, self._learner, self._progress)
         self._restore_or_begin(inputs, data, known)
         share = pipeline.padding_share(self._train.lengths, self._plan(0))
         say(
@@ -116,10 +120,12 @@ class Run:
     ) -> None:
         progress = self._progress
         damaged = self._checkpoints.restore()
+        # A run that has gone back to its beginning has one of step 0.
+        restored = bool(self._checkpoints.numbers())
         if damaged:
-            before = "the one before it" if progress.step else "the beginning: there is no other"
+            before = "the one before it" if restored else "the beginning: there is no other"
             say(f"checkpoint {', '.join(damaged)} damaged and set aside: going on from {before}")
-        if progress.step:
+        if restored:
             self._folder.resume(self._config, data.fingerprint)
             say(f"going on after step {progress.step} of {self._total_steps}")
             return
@@ -164,16 +170,26 @@ class Run:
             if patience and progress.best and progress.epoch - progress.best["epoch"] >= patience:
                 say(f"no better for {patience} epochs: stopping after {progress.epoch}")
                 break
-            self._train_epoch()
-            events.write(self._end_epoch())
+            self._divergence.mark()
+            try:
+                self._train_epoch()
+                row = self._end_epoch()
+            except Diverged as error:
+                say(self._divergence.go_back(error))
+                self._save()
+                continue
+            events.write(row)
             self._stop_if_asked()
         self._signals.patient = False
         events.close()
+        share = progress.saving_seconds / max(progress.seconds, 1e-9)
+        say(f"checkpoints took {progress.saving_seconds:.1f} s, {share:.2%} of the training time")
 
     def _train_epoch(self) -> None:
         progress = self._progress
         plan = self._plan(progress.epoch)
         self._learner.begin_epoch(progress.epoch)
+        self._learner.scale_steps(progress.step_factor)
         if not progress.step_in_epoch:
             progress.sums = {"loss": 0.0, "correct": 0, "examples": 0, "seconds": 0.0}
         sums = progress.sums
@@ -195,7 +211,7 @@ class Run:
                 sums["loss"] += loss * answers
                 sums["correct"] += correct
                 sums["examples"] += answers
-                sums["seconds"] += now - before
+                sums["seconds"] += max(0.0, now - before)
                 before = now
                 bar.set_postfix(
                     loss=f"{sums['loss'] / sums['examples']:.4f}",
@@ -203,7 +219,8 @@ class Run:
                     refresh=False,
                 )
                 self._stop_if_asked()
-                if now - self._saved >= self._config.checkpoint_seconds:
+                # A clock that was set back, or far ahead, costs one state and no more.
+                if not 0 <= now - self._saved < self._config.checkpoint_seconds:
                     self._save()
 
     def _step(self, inputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tuple[float, int, int]:
@@ -217,26 +234,17 @@ class Run:
                 "give a smaller --batch_tokens (or --batch_size)"
             ) from error
         if not np.isfinite(loss):
-            raise self._diverged(f"the loss of step {step} is {loss}")
+            raise Diverged(f"the loss of step {step} is {loss}")
         return loss, correct, answers
 
-    def _diverged(self, what: str) -> RunError:
-        kept = {
-            "the last good checkpoint": bool(self._checkpoints.numbers()),
-            "the best epoch so far": self._progress.best is not None,
-        }
-        left = " and ".join(name for name, exists in kept.items() if exists)
-        return RunError(
-            f"{what}: stopped; "
-            + (f"kept in {self._folder.path}: {left}; " if left else "")
-            + "begin again in another --workdir with a smaller --learning_rate, or with a smaller "
-            "--clip_norm above 0"
-        )
+    def _require_finite(self) -> None:
+        if not self._learner.is_finite():
+            raise Diverged(f"after step {self._progress.step} the weights are not finite")
 
     def _save(self) -> None:
-        if not self._learner.is_finite():
-            raise self._diverged(f"after step {self._progress.step} the weights are not finite")
-        self._checkpoints.save()
+        with self._progress.saving():
+            self._require_finite()
+            self._checkpoints.save()
         self._saved = time.monotonic()
 
     def _stop_if_asked(self) -> None:
@@ -253,12 +261,8 @@ class Run:
     def _end_epoch(self) -> dict[str, Any]:
         """Validates, keeps the weights if they are the best, and writes everything down."""
         progress, learner, sums = self._progress, self._learner, self._progress.sums
-        if not learner.is_finite():
-            raise self._diverged(f"after step {progress.step} the weights are not finite")
-        try:
-            figures = self._validate()
-        except Diverged as error:
-            raise self._diverged(str(error)) from error
+        self._require_finite()
+        figures = self._validate()
         row = {
             "epoch": progress.epoch + 1,
             "step": progress.step,
@@ -277,6 +281,7 @@ class Run:
         progress.history.append(row)
         progress.epoch += 1
         progress.step_in_epoch = 0
+        progress.rollbacks = 0
         progress.seconds += sums["seconds"]
         self._folder.write_log(progress.history)
         self._save()
@@ -303,6 +308,7 @@ class Run:
         assert progress.best is not None
         return {
             "train_seconds": progress.seconds,
+            "saving_seconds": progress.saving_seconds,
             "steps": progress.step,
             "epochs": progress.epoch,
             "best_epoch": progress.best["epoch"],

@@ -11,6 +11,7 @@ import tensorflow as tf
 from zoo.errors import UsageError
 from zoo.layers import LearnedPositions
 from zoo.models import FeatureInputs, TokenInputs
+from zoo.step_size import ScaledSchedule
 
 # Weights that decay would only hurt, by the names that Keras gives them.
 _NOT_DECAYED = ("bias", "gamma", "beta", "embeddings")
@@ -33,7 +34,7 @@ def input_signature(model: keras.Model) -> dict[str, tf.TensorSpec]:
 
 
 def build_optimizer(
-    config: Any, model: keras.Model, total_steps: int
+    config: Any, model: keras.Model, total_steps: int, step_factor: tf.Variable
 ) -> keras.optimizers.Optimizer:
     """AdamW with warm-up, cosine decay to 0 and clipping, built for the model's weights.
 
@@ -41,6 +42,7 @@ def build_optimizer(
         config: the rates.
         model: whose weights it will move.
         total_steps: at which the learning rate has come down to 0.
+        step_factor: `float32[]`, what the learning rate is multiplied by.
 
     Returns:
         The optimizer, which for float16 scales the loss.
@@ -54,7 +56,9 @@ def build_optimizer(
         warmup_steps=warmup_steps,
     )
     optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=config.weight_decay, global_clipnorm=config.clip_norm or None
+        ScaledSchedule(schedule, step_factor),
+        weight_decay=config.weight_decay,
+        global_clipnorm=config.clip_norm or None,
     )
     optimizer.exclude_from_weight_decay(
         [v for v in model.trainable_variables if v.name in _NOT_DECAYED]
@@ -95,7 +99,8 @@ class Twins:
             raise UsageError(f"--model={config.model} --size={config.size}: {error}") from error
         self._refuse_longer_texts()
         self.averaged.set_weights(self.model.get_weights())
-        self.optimizer = build_optimizer(config, self.model, total_steps)
+        self._step_factor = tf.Variable(1.0, trainable=False)
+        self.optimizer = build_optimizer(config, self.model, total_steps, self._step_factor)
         self._schedule = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         self._depths = _depths(self.model)
         self._thawed_layers = tf.Variable(1, trainable=False)
@@ -140,6 +145,10 @@ class Twins:
     def learning_rate(self) -> float:
         """The step size that the next step will have."""
         return float(self._schedule.learning_rate)
+
+    def scale_steps(self, factor: float) -> None:
+        """Multiplies what the schedule says by a factor, from the next step on."""
+        self._step_factor.assign(factor)
 
     def step(self, inputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tuple[float, int, int]:
         """One batch.
