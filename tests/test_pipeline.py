@@ -64,6 +64,10 @@ def run(data_dir, **changes):
     return encode(TASK, data_dir, dataclasses.replace(SETTINGS, **changes), progress=False)
 
 
+# Its beginning is no memory of anyone's: reading it is the error of a failing disk.
+UNREADABLE = "/proc/self/mem"
+
+
 def unfinished(data_dir):
     return list(data_dir.glob("encoded/**/.unfinished-*"))
 
@@ -207,35 +211,81 @@ def one_line(caught):
 @pytest.mark.parametrize(
     "name", ["train.values.npy", "test.labels.npy", "vocabulary.txt", "manifest.json"]
 )
-@pytest.mark.parametrize("damage", ["changed", "cut", "gone"])
-def test_damaged_ids(name, damage, encoded, tmp_path):
+@pytest.mark.parametrize("damage", ["changed", "cut", "gone", "unreadable"])
+def test_damaged_ids_are_made_anew(name, damage, encoded, tmp_path, capsys):
     path = encoded / name
     content = path.read_bytes()
+    before = run(tmp_path)
     if damage == "gone":
         path.unlink()
+    elif damage == "unreadable":
+        path.unlink()
+        path.symlink_to(UNREADABLE)
     else:
+        # Beside, because the arrays that were read are still mapped.
+        path.unlink()
         path.write_bytes(content[: len(content) // 2] + (b"\xff" if damage == "changed" else b""))
-    with pytest.raises(RunError, match="damaged") as caught:
-        run(tmp_path)
-    assert str(encoded) in one_line(caught)
-    assert f"prepare.py --task=movie_reviews/rotten_tomatoes --data_dir={tmp_path}" in str(
-        caught.value
-    )
+    assert run(tmp_path).fingerprint == before.fingerprint
+    said = capsys.readouterr().err
+    assert said.startswith(f"the ids in {encoded} are damaged (")
+    assert said.endswith("): making them anew\n")
+    assert said.count("\n") == 1
+    assert name in said or damage == "unreadable"
+    assert path.read_bytes() == content
+    assert not path.is_symlink()
+    assert not unfinished(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"files": 3}', '{"files": {}}', "null"])
-def test_a_manifest_that_is_none(content, encoded, tmp_path):
+def test_a_manifest_that_is_none(content, encoded, tmp_path, capsys):
+    written = (encoded / "manifest.json").read_text()
     (encoded / "manifest.json").write_text(content)
-    with pytest.raises(RunError, match="damaged"):
-        run(tmp_path)
+    run(tmp_path)
+    assert "are damaged (manifest.json " in capsys.readouterr().err
+    assert (encoded / "manifest.json").read_text() == written
 
 
-@pytest.mark.parametrize("damage", ["changed", "cut", "gone", "empty"])
-def test_damaged_records(damage, data_dir):
+def test_of_two_that_find_damage_the_second_takes_what_the_first_made(
+    encoded, tmp_path, monkeypatch
+):
+    (encoded / "test.labels.npy").unlink()
+    made = []
+    real = pipeline._write_beside
+
+    def late(folder, *what):
+        if not made:  # the other one has the lock first
+            made.append(folder)
+            run(tmp_path)
+            made.append((folder / "manifest.json").stat().st_ino)
+        real(folder, *what)
+
+    monkeypatch.setattr(pipeline, "_write_beside", late)
+    run(tmp_path)
+    assert made == [encoded, (encoded / "manifest.json").stat().st_ino]
+
+
+def test_ids_that_cannot_be_read_back_are_one_clear_error(data_dir, monkeypatch):
+    monkeypatch.setattr(pipeline, "_checksum", lambda path: os.urandom(4).hex())
+    with pytest.raises(RunError, match=r"cannot be read back .* has changed\): see to that disk"):
+        run(data_dir)
+
+
+@pytest.mark.parametrize(
+    "damage", ["changed", "cut", "cut between records", "gone", "empty", "unreadable", "ill"]
+)
+def test_damaged_records(damage, data_dir, monkeypatch):
     record = next(data_dir.glob("movie_reviews/*/*/*validation.tfrecord*"))
     content = bytearray(record.read_bytes())
-    if damage == "gone":
+    if damage in ("gone", "unreadable", "ill"):
         record.unlink()
+        if damage != "gone":
+            record.symlink_to(UNREADABLE)
+        if damage == "ill":  # from when the records were looked through
+            monkeypatch.setattr(pipeline, "_crc", lambda path: 0)
+    elif damage == "cut between records":
+        tail = len(list(tf.data.TFRecordDataset(str(record)).as_numpy_iterator())[-1])
+        # A record's length, its checksum, and the content's.
+        record.write_bytes(content[: -tail - 8 - 4 - 4])
     elif damage == "changed":
         content[len(content) // 2] ^= 0xFF
         record.write_bytes(content)
@@ -243,7 +293,7 @@ def test_damaged_records(damage, data_dir):
         record.write_bytes(content[: len(content) * 2 // 3] if damage == "cut" else b"")
     with pytest.raises(RunError, match="delete that folder") as caught:
         run(data_dir)
-    assert str(record.parent) in one_line(caught)
+    assert str(record) in one_line(caught)
     assert str(caught.value).endswith(f"--task={TASK.name} --data_dir={data_dir}")
     assert not any(part in str(caught.value) for part in ("{{", "}}", "[Op:", "name:"))
     assert not unfinished(data_dir)

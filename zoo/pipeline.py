@@ -5,10 +5,12 @@ encode     records to ids, here
 batches    ids to batches cut by length, in zoo/batching.py
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import sys
 import unicodedata
 import zlib
 from collections import Counter
@@ -53,6 +55,8 @@ _CRC_CHUNK_BYTES = 2**20
 _ARRAYS = ("values", "offsets", "labels")
 _MANIFEST = "manifest.json"
 _VOCABULARY = "vocabulary.txt"
+# What reading damaged ids raises.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ def encode(
     *,
     progress: bool = True,
 ) -> EncodedTask:
-    """Reads a prepared task as ids; what was encoded before is read back.
+    """Reads a prepared task as ids; what was encoded before is read back, unless it is damaged.
 
     Args:
         task: which one.
@@ -102,17 +106,27 @@ def encode(
         The task, its arrays memory-mapped.
 
     Raises:
-        RunError: if the task is not prepared, or its records or the ids are damaged, saying which
-            command helps.
+        RunError: if the task is not prepared, or its records are damaged, saying which command
+            helps, or if the disk refuses.
     """
     data_dir = resolve(data_dir)
     if task.kind == "text":
         settings = settings or TextSettings()
     builder = open_records(task, data_dir)
     folder = _cache_dir(task, data_dir, builder, settings, vocabulary)
-    if not folder.is_dir():
-        _write_beside(folder, task, builder, settings, vocabulary, data_dir, progress)
-    return _read(folder, task, settings, data_dir)
+    if folder.is_dir():
+        try:
+            return _read(folder, task, settings)
+        except _DAMAGE as error:
+            said = f"the ids in {folder} are damaged ({reason(error)}): making them anew"
+            tqdm.write(said, file=sys.stderr)
+    _write_beside(folder, task, builder, settings, vocabulary, data_dir, progress)
+    try:
+        return _read(folder, task, settings)
+    except _DAMAGE as error:
+        raise RunError(
+            f"the ids in {folder} cannot be read back ({reason(error)}): see to that disk"
+        ) from error
 
 
 def _cache_dir(
@@ -125,12 +139,15 @@ def _cache_dir(
     """The folder of a task's ids."""
     # Records prepared again with other examples must not meet the ids of the old ones. Their bytes
     # are not the fingerprint: an example's features are written in an order that is chance's.
-    records = [
-        [path.name, _crc(path)]
-        for _, split in sorted(builder.info.splits.items())
-        for path in map(Path, split.filepaths)
-        if path.is_file()
-    ]
+    try:
+        records = [
+            [path.name, _crc(path)]
+            for _, split in sorted(builder.info.splits.items())
+            for path in map(Path, split.filepaths)
+            if path.is_file()
+        ]
+    except OSError as error:
+        raise damaged_records(task, data_dir, error) from error
     key = _digest(task, settings, records if vocabulary is None else [records, vocabulary])
     return data_dir / "encoded" / task.name.replace("/", "-") / f"{task.version}-{key}"
 
@@ -145,8 +162,11 @@ def _digest(task: Task, settings: TextSettings | None, content: Any) -> str:
 def _crc(path: Path) -> int:
     crc = 0
     with path.open("rb") as file:
-        while chunk := file.read(_CRC_CHUNK_BYTES):
-            crc = zlib.crc32(chunk, crc)
+        try:
+            while chunk := file.read(_CRC_CHUNK_BYTES):
+                crc = zlib.crc32(chunk, crc)
+        except OSError as error:  # which names no file, other than that of `open`
+            raise OSError(error.errno, error.strerror, str(path)) from error
     return crc
 
 
@@ -171,21 +191,41 @@ def _chunks(
         for results, labels in data.prefetch(2):
             yield results, labels.numpy()
     except (tf.errors.OpError, OSError, ValueError, NotImplementedError) as error:
-        raise damaged_records(task, data_dir, error) from error
+        raise damaged_records(task, data_dir, _located(builder, error)) from error
 
 
-def _write_beside(folder: Path, *what: Any) -> None:
+def _located(builder: Any, error: Exception) -> Exception:
+    """The error, with the name of the first file of records that is not whole."""
+    for split in builder.info.splits.values():
+        for path, expected in zip(map(str, split.filepaths), split.shard_lengths, strict=True):
+            found = 0
+            try:
+                for _ in tf.data.TFRecordDataset(path):
+                    found += 1
+            except tf.errors.OpError as why:
+                return ValueError(f"{path}: {reason(why)}")
+            if found != expected:
+                return ValueError(f"{path} holds {found:,} of {expected:,} records")
+    return error
+
+
+def _write_beside(
+    folder: Path, task: Task, builder: Any, settings: TextSettings | None, *what: Any
+) -> None:
     """Writes a folder of ids under another name, and renames it: it is whole or it is not there."""
     beside = folder.parent / f".unfinished-{folder.name}"
     try:
         with locked(folder.parent / ".lock"):
-            if folder.is_dir():  # whoever held the lock has written the very same
-                return
+            if folder.is_dir():
+                with contextlib.suppress(*_DAMAGE):
+                    _read(folder, task, settings)
+                    return  # whoever held the lock has written the very same
+                shutil.rmtree(folder)
             for left in folder.parent.glob(".unfinished-*"):  # by a process that was killed
                 shutil.rmtree(left)
             try:
                 beside.mkdir()
-                _write(beside, *what)
+                _write(beside, task, builder, settings, *what)
                 os.replace(beside, folder)
             finally:
                 shutil.rmtree(beside, ignore_errors=True)
@@ -288,24 +328,25 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(folder: Path, task: Task, settings: TextSettings | None, data_dir: Path) -> EncodedTask:
+def _read(folder: Path, task: Task, settings: TextSettings | None) -> EncodedTask:
+    """Reads a folder of ids back; one of `_DAMAGE` says how it is not as it was written."""
+    content = (folder / _MANIFEST).read_bytes()
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text("utf-8"))
-        arrays = {f"{name}.{array}.npy" for name in task.splits for array in _ARRAYS}
-        if manifest["files"].keys() != arrays | {_VOCABULARY}:
-            raise ValueError(f"{_MANIFEST} names other files")
-        for name, checksum in manifest["files"].items():
-            if _checksum(folder / name) != checksum:
-                raise ValueError(f"{name} has changed")
-        splits = {
-            name: Split(*(np.load(folder / f"{name}.{a}.npy", mmap_mode="r") for a in _ARRAYS))
-            for name in task.splits
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(
-            f"the ids in {folder} are damaged ({error}): delete that folder, then "
-            f"{prepare_command(task, data_dir)}"
-        ) from error
+        files = json.loads(content)["files"]
+        names = set(files)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{_MANIFEST} has changed") from error
+    if names != {f"{name}.{array}.npy" for name in task.splits for array in _ARRAYS} | {
+        _VOCABULARY
+    }:
+        raise ValueError(f"{_MANIFEST} names other files")
+    for name, checksum in files.items():
+        if _checksum(folder / name) != checksum:
+            raise ValueError(f"{name} has changed")
+    splits = {
+        name: Split(*(np.load(folder / f"{name}.{a}.npy", mmap_mode="r") for a in _ARRAYS))
+        for name in task.splits
+    }
     words = (folder / _VOCABULARY).read_text("utf-8").split("\n")[:-1]
     features = splits["train"].values
     return EncodedTask(
@@ -314,6 +355,6 @@ def _read(folder: Path, task: Task, settings: TextSettings | None, data_dir: Pat
         vocabulary=tuple(words),
         splits=splits,
         num_features=features.shape[1] if task.kind == "features" else None,
-        fingerprint=_digest(task, settings, manifest["files"]),
+        fingerprint=_digest(task, settings, files),
         folder=folder,
     )
