@@ -319,6 +319,15 @@ def test_interruption_leaves_nothing_behind(bilstm, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_killed_export_left_is_swept_and_what_another_writes_is_not(bilstm, tmp_path):
+    left, others = (tmp_path / "tiny" / f".unfinished-{name}" for name in ("left", "others"))
+    for folder in (left, others):
+        (folder / "variables").mkdir(parents=True)
+    with export_module._held(others):
+        export(bilstm, "tiny", tmp_path)
+    assert sorted(path.name for path in (tmp_path / "tiny").iterdir()) == [others.name, "1"]
+
+
 def test_a_version_that_appears_meanwhile_is_not_overwritten(bilstm, tmp_path, monkeypatch):
     real = export_module.versions
     seen = []

@@ -6,6 +6,7 @@ training ids, so that serving cannot differ from training.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -116,22 +117,52 @@ def publish_folder(
         )
     folder = check_target(name, export_dir)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    beside = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # TensorFlow Serving loads every folder whose name is a number, and no other.
-        beside = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder))
-        write(beside)
-        beside.chmod(0o755)
-        return _publish(beside, folder)
+        with _unfinished(folder) as beside:
+            write(beside)
+            beside.chmod(0o755)
+            return _publish(beside, folder)
     except (OSError, tf.errors.OpError) as error:
         raise RunError(f"the export could not be written to {folder}: {reason(error)}") from error
     finally:
-        if beside is not None:
-            shutil.rmtree(beside, ignore_errors=True)
         with contextlib.suppress(OSError):  # up to the first that holds something
             for path in made:
                 path.rmdir()
+
+
+@contextlib.contextmanager
+def _unfinished(folder: Path) -> Iterator[Path]:
+    """A folder to fill and to rename, and an end to those that killed processes have left."""
+    with contextlib.ExitStack() as until_renamed:
+        with _held(folder):  # so that no one takes the new one for left, before it is held
+            for left in folder.glob(".unfinished-*"):
+                with contextlib.suppress(OSError), _held(left, wait=False):
+                    shutil.rmtree(left)
+            # TensorFlow Serving loads every folder whose name is a number, and no other.
+            beside = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder))
+            until_renamed.callback(shutil.rmtree, beside, ignore_errors=True)
+            until_renamed.enter_context(_held(beside))
+        yield beside
+
+
+@contextlib.contextmanager
+def _held(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Holds a folder's lock, which the system lets go of when the process ends, however it ends.
+
+    Raises:
+        OSError: if another holds it and is not to be waited for, or if there are no locks here.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:  # a file system without locks, where nothing is swept
+            if not wait:
+                raise
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def check_target(name: str, export_dir: str | os.PathLike[str]) -> Path:
