@@ -59,6 +59,8 @@ from zoo.tasks import TASKS, Task
         ({"model": "bilstn"}, "unknown model 'bilstn': did you mean 'bilstm'?"),
         ({"unit": "words"}, "unknown unit 'words': did you mean 'word'?"),
         ({"select_by": "acuracy"}, "unknown select_by 'acuracy': did you mean 'accuracy'?"),
+        ({"on_nan": "rollbak"}, "unknown on_nan 'rollbak': did you mean 'rollback'?"),
+        ({"keep_checkpoints": 0}, "--keep_checkpoints=0 cannot work: it must be at least 1"),
         ({"mixed_precision": "float15"}, "did you mean 'float16'?"),
         ({"word_vectors": "pmi"}, "did you mean 'ppmi'?"),
         ({"unit": "wordpiece"}, "--unit=wordpiece cannot work without --pretrained"),
@@ -105,7 +107,10 @@ def test_json_round_trip():
 
 
 def test_differences_name_every_field_that_changes_the_result():
-    there, asked = Config(seed=1, epochs=3), Config(seed=2, epochs=4, checkpoint_seconds=1.0)
+    there, asked = (
+        Config(seed=1, epochs=3),
+        Config(seed=2, epochs=4, checkpoint_seconds=1.0, keep_checkpoints=9),
+    )
     assert there.differences(asked) == ["epochs: 3 there, 4 asked", "seed: 1 there, 2 asked"]
 
 

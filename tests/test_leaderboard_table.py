@@ -67,6 +67,16 @@ def test_what_the_examples_cannot_tell_apart_is_tied(tmp_path):
     ]
 
 
+def test_seeds_of_before_there_was_a_setting_and_after_go_together(tmp_path):
+    jobs = jobs_of(IMDB, seeds=(0, 1))
+    earlier = jobs[0].config.to_json()
+    del earlier["on_nan"]
+    store(tmp_path, jobs[0], config=earlier)
+    store(tmp_path, jobs[1], config=jobs[1].config.to_json() | {"keep_checkpoints": 7})
+    rows, _ = leaderboard_table.collect(jobs, tmp_path)
+    assert [row.seeds for row in rows] == [(0, 1)]
+
+
 @pytest.mark.parametrize("what", ["config", "examples", "lengths"])
 def test_seeds_that_differ_in_more_are_refused(tmp_path, what):
     jobs = jobs_of(IMDB, seeds=(0, 1))

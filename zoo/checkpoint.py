@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ import tensorflow as tf
 from zoo.errors import RunError, reason
 
 _UNFINISHED = "unfinished"
+# Of the time of training, what writing states may take.
+_MOST_SHARE = 0.03
 
 
 @contextlib.contextmanager
@@ -109,13 +111,6 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
 
-    @contextlib.contextmanager
-    def saving(self) -> Iterator[None]:
-        """Adds the time that passes within to `saving_seconds`."""
-        started = time.monotonic()
-        yield
-        self.saving_seconds += time.monotonic() - started
-
 
 class _ProgressState(tf.train.experimental.PythonState):
     """Lets `tf.train.Checkpoint` carry a `Progress`."""
@@ -139,6 +134,7 @@ class Checkpoints:
         variables: what is saved, as lists of variables by name.
         progress: saved with them, and filled in by `restore`.
         keep: states kept.
+        check: called before a state is written; raises what speaks against it.
     """
 
     def __init__(
@@ -147,9 +143,15 @@ class Checkpoints:
         variables: Mapping[str, Sequence[tf.Variable]],
         progress: Progress,
         keep: int = 2,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder = folder
+        self._progress = progress
         self._keep = keep
+        self._check = check
+        self._written_at = time.monotonic()
+        self._took_seconds = 0.0
+        self._place: tuple[int, int] | None = None
         self._checkpoint = tf.train.Checkpoint(
             progress=_ProgressState(progress),
             **{name: list(values) for name, values in variables.items()},
@@ -161,6 +163,8 @@ class Checkpoints:
         Raises:
             RunError: if it cannot be written; the states before it are untouched.
         """
+        started = time.monotonic()
+        self._check()
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._checkpoint.write(str(self._folder / _UNFINISHED))
@@ -179,6 +183,28 @@ class Checkpoints:
                 f"cannot write a checkpoint to {self._folder}: {reason(error)}; {whole}: "
                 "make room, and give the same command again"
             ) from error
+        self._place = self._present_place()
+        self._written_at = time.monotonic()
+        self._took_seconds = self._written_at - started
+        self._progress.saving_seconds += self._took_seconds
+
+    def is_due(self, seconds: float) -> bool:
+        """Whether it is time for another state.
+
+        Args:
+            seconds: between two of them, or more, so that they take 3 % of the time at most; 0 for
+                always.
+        """
+        interval = seconds and max(seconds, self._took_seconds / _MOST_SHARE)
+        # A clock that was set back, or far ahead, costs one state and no more.
+        return not 0 <= time.monotonic() - self._written_at < interval
+
+    def is_current(self) -> bool:
+        """Whether the newest state is the present one."""
+        return self._place == self._present_place()
+
+    def _present_place(self) -> tuple[int, int]:
+        return self._progress.epoch, self._progress.step
 
     def restore(self) -> list[str]:
         """Brings back the newest state that is whole, if there is any.
@@ -201,6 +227,7 @@ class Checkpoints:
                         f"{prefix} holds other variables than this model has: it was written by "
                         "another version of this program; give another --workdir"
                     ) from error
+                self._place = self._present_place()
                 break
             damaged.append(prefix.name)
             for path in self._folder.glob(f"{prefix.name}.*"):

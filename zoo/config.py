@@ -182,7 +182,12 @@ class Config(Settings):
         choices=("none", "bfloat16", "float16"),
     )
     checkpoint_seconds: float = setting(
-        60.0, "run", "seconds between two checkpoints; 0: after every step", at_least=0, free=True
+        60.0,
+        "run",
+        "seconds between two checkpoints, or more where they would take 3 % of the time; 0: one "
+        "after every step",
+        at_least=0,
+        free=True,
     )
     keep_checkpoints: int = setting(
         2, "run", "checkpoints kept, in case the newest one is damaged", at_least=1, free=True

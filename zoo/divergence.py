@@ -45,8 +45,7 @@ class Divergence:
         """
         progress = self._progress
         if self._config.on_nan == "rollback" and not (progress.step_in_epoch or progress.rollbacks):
-            with progress.saving():
-                self._states.save()
+            self._states.save()
 
     def go_back(self, error: Diverged) -> str:
         """Brings back the state with which the epoch began, with half the step size.

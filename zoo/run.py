@@ -88,7 +88,11 @@ class Run:
             ) from error
         self._progress = Progress()
         self._checkpoints = Checkpoints(
-            folder.checkpoints, self._learner.variables, self._progress, config.keep_checkpoints
+            folder.checkpoints,
+            self._learner.variables,
+            self._progress,
+            config.keep_checkpoints,
+            self._require_finite,
         )
         self._divergence = Divergence(config, folder, self._learner, self._progress)
         self._restore_or_begin(inputs, data, known)
@@ -164,7 +168,6 @@ class Run:
         progress, patience = self._progress, self._config.patience_epochs
         self._folder.write_log(progress.history)
         events = EventLog(self._folder.path / "tensorboard", progress.history)
-        self._saved = time.monotonic()
         self._signals.patient = True
         while progress.epoch < self._config.epochs:
             if patience and progress.best and progress.epoch - progress.best["epoch"] >= patience:
@@ -176,10 +179,12 @@ class Run:
                 row = self._end_epoch()
             except Diverged as error:
                 say(self._divergence.go_back(error))
-                self._save()
+                self._checkpoints.save()
                 continue
             events.write(row)
             self._stop_if_asked()
+        if not self._checkpoints.is_current():
+            self._checkpoints.save()
         self._signals.patient = False
         events.close()
         share = progress.saving_seconds / max(progress.seconds, 1e-9)
@@ -219,9 +224,7 @@ class Run:
                     refresh=False,
                 )
                 self._stop_if_asked()
-                # A clock that was set back, or far ahead, costs one state and no more.
-                if not 0 <= now - self._saved < self._config.checkpoint_seconds:
-                    self._save()
+                self._save_if_due()
 
     def _step(self, inputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tuple[float, int, int]:
         step = self._progress.step + 1
@@ -241,16 +244,14 @@ class Run:
         if not self._learner.is_finite():
             raise Diverged(f"after step {self._progress.step} the weights are not finite")
 
-    def _save(self) -> None:
-        with self._progress.saving():
-            self._require_finite()
+    def _save_if_due(self) -> None:
+        if self._checkpoints.is_due(self._config.checkpoint_seconds):
             self._checkpoints.save()
-        self._saved = time.monotonic()
 
     def _stop_if_asked(self) -> None:
         if self._signals.caught is None:
             return
-        self._save()
+        self._checkpoints.save()
         tqdm.write(
             f"interrupted: saved after step {self._progress.step} of {self._total_steps}; "
             "the same command goes on from there",
@@ -284,7 +285,7 @@ class Run:
         progress.rollbacks = 0
         progress.seconds += sums["seconds"]
         self._folder.write_log(progress.history)
-        self._save()
+        self._save_if_due()
         say(
             f"epoch {row['epoch']}/{self._config.epochs}: loss {row['loss']:.4f}, validation "
             f"accuracy {row['validation_accuracy']:.4f}, log-loss "

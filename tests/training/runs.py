@@ -86,12 +86,13 @@ def interrupt(monkeypatch, at_step, number):
 
 
 def interrupted_run(monkeypatch, workdir, data_dir, at_step=17):
-    """A run with two checkpoints, after step 13 (an epoch's end) and `at_step` + 1."""
+    """A run with two checkpoints, after step `at_step` and the next one."""
     with monkeypatch.context() as patch:
         interrupt(patch, at_step, signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            train_and_evaluate(Config(**SMALL), workdir, data_dir)
-    assert checkpoint_names(workdir) == ["ckpt-1", "ckpt-2"]
+            train_and_evaluate(Config(**SMALL, checkpoint_seconds=0.0), workdir, data_dir)
+    # The first epoch's end has one more.
+    assert checkpoint_names(workdir) == [f"ckpt-{at_step + 1}", f"ckpt-{at_step + 2}"]
 
 
 def scripted(monkeypatch, accuracies, log_losses):

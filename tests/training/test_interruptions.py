@@ -141,15 +141,15 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(
     whole, data_dir, tmp_path, monkeypatch, capsys
 ):
     interrupted_run(monkeypatch, tmp_path, data_dir)
-    data = tmp_path / "checkpoints" / "ckpt-2.data-00000-of-00001"
+    data = tmp_path / "checkpoints" / "ckpt-19.data-00000-of-00001"
     content = bytearray(data.read_bytes())
     content[len(content) // 2] ^= 1
     data.write_bytes(content)
     capsys.readouterr()
     train_and_evaluate(Config(**SMALL), tmp_path, data_dir)
     printed = capsys.readouterr().out
-    assert "checkpoint ckpt-2 damaged and set aside: going on from the one before it" in printed
-    assert "going on after step 13 of 39" in printed
+    assert "checkpoint ckpt-19 damaged and set aside: going on from the one before it" in printed
+    assert "going on after step 17 of 39" in printed
     assert_same_run(tmp_path, whole[0])
 
 

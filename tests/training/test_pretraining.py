@@ -14,6 +14,7 @@ from zoo.pretraining import characters_of, load_pretrained, pretrain
 from zoo.pretraining_config import PretrainingConfig
 from zoo.text import TextSettings
 from zoo.training import evaluate, load_trained, train_and_evaluate
+from zoo.word_learner import WordLearner
 from zoo.workdir import Workdir
 
 MODEL = {"model": "bilstm", "size": "small,embedding_dim=7,units=3"}
@@ -70,6 +71,22 @@ def test_cut_anywhere_it_comes_to_the_same_end(pretrained, data_dir, tmp_path, m
     )
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_it_goes_back_with_a_smaller_step_too(pretrained, data_dir, tmp_path, monkeypatch, capsys):
+    real = WordLearner.step
+
+    def step(self, *batch):
+        loss, correct, answers = real(self, *batch)
+        spoilt = int(self._schedule.iterations) == 20 and self.learning_rate > 0.003
+        return float("nan") if spoilt else loss, correct, answers
+
+    monkeypatch.setattr(WordLearner, "step", step)
+    pretrain(PretrainingConfig(**WORDS, on_nan="rollback"), tmp_path, data_dir)
+    assert "the loss of step 20 is nan: going back to step 13 and" in capsys.readouterr().out
+    ours, theirs = (Workdir(path).read_log() for path in (tmp_path, pretrained[0]))
+    assert ours[0]["loss"] == theirs[0]["loss"]
+    assert ours[1]["learning_rate"] < theirs[1]["learning_rate"]
 
 
 def test_a_classifier_begins_with_all_but_the_last_layer(pretrained, data_dir, tmp_path):
