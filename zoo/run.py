@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -15,13 +14,12 @@ from zoo import metrics, pipeline, plots
 from zoo.checkpoint import Checkpoints, Progress, replacing
 from zoo.divergence import Divergence
 from zoo.errors import Diverged, RunError, UsageError
+from zoo.evaluation import EVALUATION_TOKENS, evaluate_split
 from zoo.interrupts import Signals
 from zoo.learner import Learner, divide_logits, logits_function
 from zoo.models import FeatureInputs, TokenInputs
 from zoo.wordpiece import make_encoder
 from zoo.workdir import EventLog, Workdir, machine, versions
-
-_EVALUATION_TOKENS = 16_384
 
 
 def say(text: str) -> None:
@@ -141,7 +139,7 @@ class Run:
     def _prepare_learner(
         self, data: Any, known: tuple[keras.Model, tuple[str, ...]] | None
     ) -> None:
-        plan = pipeline.in_order_plan(self._train.lengths, batch_tokens=_EVALUATION_TOKENS)
+        plan = pipeline.in_order_plan(self._train.lengths, batch_tokens=EVALUATION_TOKENS)
         self._learner.adapt(pipeline.batches(self._train, plan))
         if known is not None:
             model, classes = known
@@ -356,35 +354,6 @@ def say_figures(figures: dict[str, Any]) -> None:
     for name in ("validation", "test"):
         if name in figures:
             say(f"{name}: {metrics.describe(figures[name])}")
-
-
-def evaluate_split(
-    logits_of: Callable[[dict[str, tf.Tensor]], tf.Tensor],
-    split: pipeline.Split,
-    name: str,
-    after_batch: Callable[[], None] = lambda: None,
-) -> tuple[dict[str, Any], np.ndarray]:
-    """The figures of a split, and its logits, `float32[R, C]`.
-
-    Raises:
-        Diverged: if a logit is not a finite number.
-    """
-    plan = pipeline.in_order_plan(split.lengths, batch_tokens=_EVALUATION_TOKENS)
-    started = time.monotonic()
-    parts = []
-    batches = pipeline.batches(split, plan)
-    with tqdm(batches, name, total=len(plan), unit="batch", leave=False, disable=None) as bar:
-        for inputs, _ in bar:
-            parts.append(logits_of(inputs).numpy())
-            after_batch()
-    seconds = time.monotonic() - started
-    logits = np.concatenate(parts)[np.argsort(np.concatenate(plan))]
-    if not np.isfinite(logits).all():
-        raise Diverged(f"the model's answers on {name} are not finite numbers")
-    labels = np.asarray(split.labels)
-    figures = metrics.score(logits, labels)
-    figures["by_length"] = metrics.accuracy_by_length(logits, labels, split.lengths)
-    return figures | {"seconds": seconds, "examples_per_second": len(split) / seconds}, logits
 
 
 def model_inputs(data: Any) -> TokenInputs | FeatureInputs:
