@@ -20,6 +20,16 @@ ALLOWED = {
     "zoo/layers": {"keras", "numpy", "zoo.layers"},
     "zoo/models": {"keras", "zoo.layers", "zoo.models"},
     "datasets": {"tensorflow_datasets", "numpy"},
+    # It scores with any export, and so knows nothing of how one is trained.
+    "zoo/scoring": {
+        "apache_beam",
+        "pyarrow",
+        "tensorflow",
+        "zoo",
+        "zoo.errors",
+        "zoo.export",
+        "zoo.scoring",
+    },
     # The server serves any SavedModel, and so knows nothing of how ours are made.
     "zoo/serving": {
         "google.protobuf",
@@ -81,6 +91,8 @@ def test_imports_go_one_way(path):
                     name == other or name.startswith(other + ".") for other in allowed
                 ) or (folder == "zoo/models" and name == "zoo.models")  # fmt: skip
                 assert known, f"{folder} may not import {name}"
+    if not relative(path).startswith("zoo/scoring/"):
+        assert not any(name.split(".")[0] == "apache_beam" for name in names), "an extra's own"
     if relative(path).startswith("zoo/") and relative(path) != COMMAND:
         assert not any(name.split(".")[0] == "absl" for name in names), "flags live in trainers/"
 

@@ -36,15 +36,15 @@ def read(config_class: Any, given: Any = flags.FLAGS) -> Any:
         return config_class(**values)
 
 
-def run(main: Callable[[list[str]], Any], arguments: bool = False) -> None:
-    """Parses flags, calls `main(argv)` with what is left over, and ends with an exit code."""
+def run(main: Callable[[list[str]], Any], arguments: bool = False, others: bool = False) -> None:
+    """Parses flags, `others` left over or not, calls `main(argv)`, and ends with an exit code."""
     try:
-        app.run(lambda argv: _guarded(main, argv, arguments), flags_parser=_parse)
+        app.run(lambda a: _guarded(main, a, arguments), flags_parser=lambda a: _parse(a, others))
     except BrokenPipeError:  # who reads our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _parse(argv: list[str], others: bool) -> list[str]:
     if {"-h", "-help", "--help", "--helpshort"}.intersection(argv[1:]):
         groups = [name for name in flags.FLAGS.flags_by_module_dict() if name.endswith(" flags")]
         print(sys.modules["__main__"].__doc__, flags.FLAGS.main_module_help(), sep="\n")
@@ -54,7 +54,7 @@ def _parse(argv: list[str]) -> list[str]:
     # Warnings and worse, unless asked for more: app.run overrides a default, but not a value.
     flags.FLAGS.verbosity = -1  # type: ignore[assignment]
     try:
-        return flags.FLAGS(argv)
+        return flags.FLAGS(argv, known_only=others)
     except (flags.Error, UnicodeDecodeError) as error:  # the latter from a --flagfile
         sys.exit(_say(error, 2))
     except SystemExit:  # absl's --helpfull would end with 1
