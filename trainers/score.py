@@ -30,7 +30,7 @@ _KEY_COLUMN = flags.DEFINE_string(
 _WITH_TEXT = flags.DEFINE_boolean("with_text", False, "the text in the output too")
 _SORT = flags.DEFINE_enum("sort", "position", ["position", "key"], "order of each file's rows")
 _MAX_BYTES = flags.DEFINE_integer("max_bytes", 1_000_000, "most bytes of a row", 1, 1 << 30)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "most rows scored together", 1, 65_536)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "most rows scored together", 1, 65_536)
 _COMPARE = flags.DEFINE_boolean("compare", False, "time a plain loop over the same files too")
 
 
@@ -42,7 +42,8 @@ def main(argv: list[str]) -> None:
             from zoo.scoring.pipeline import parse_options, score
             from zoo.scoring.plain_loop import time_plain_loop
     except ModuleNotFoundError as error:
-        message = f"{error.name} is missing: pip install 'sequence-zoo[beam]' brings it"
+        name = (error.name or "").partition(".")[0]
+        message = f"{name} is missing: pip install 'sequence-zoo[beam]' brings it"
         raise UsageError(message) from error
 
     options = parse_options(argv[1:], list(flags.FLAGS))

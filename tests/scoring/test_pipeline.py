@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fixtures import mounted
 from tests.scoring.scored import files_of, lines_of, run
 from tests.scoring.tiny import CLASSES, REFUSED, answers
 from zoo.errors import RunError, UsageError
@@ -193,6 +194,17 @@ def test_rows_that_get_lost_are_noticed(model, tmp_path, monkeypatch):
     assert files_of(tmp_path / "out") == {}
 
 
+def test_a_full_disk_leaves_what_is_whole(model, tmp_path):
+    (tmp_path / "a.txt").write_text("a film\n")
+    (tmp_path / "b.txt").write_text("a film\n" * 2_000)
+    with mounted(tmp_path / "out", "size=96k"):
+        run(model, tmp_path / "a.txt", tmp_path / "out")
+        before = files_of(tmp_path / "out")
+        with pytest.raises(RunError, match="No space left on device"):
+            run(model, tmp_path / "b.txt", tmp_path / "out")
+        assert files_of(tmp_path / "out") == before
+
+
 def test_a_file_that_goes_meanwhile_is_noticed(model, tmp_path, monkeypatch):
     path = tmp_path / "a.txt"
     path.write_text("a film\n")
@@ -223,6 +235,7 @@ def test_what_cannot_work_is_refused(model, tmp_path):
         (["--text_colum=x"], "unknown flag --text_colum, of Beam too: did you mean --text_column?"),
         (["--direct_num_worker=2"], "did you mean --direct_num_workers?"),
         (["x.csv"], "unknown flag x.csv"),
+        (["--runner=Nothing"], "--runner=Nothing cannot work: "),
         (["--direct_num_workers=many"], "invalid int value: 'many'"),
     ],
 )

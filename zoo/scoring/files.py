@@ -43,7 +43,7 @@ class Asked:
     with_text: bool = False
     sort: str = "position"
     max_bytes: int = 1_000_000
-    batch_size: int = 64
+    batch_size: int = 256
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners import create_runner
 
 from zoo.errors import RunError, UsageError
 from zoo.export import Loaded
@@ -41,8 +42,8 @@ def parse_options(flags: Sequence[str], ours: Sequence[str] = ()) -> PipelineOpt
         ours: names of flags that are not Beam's, to be suggested.
 
     Raises:
-        UsageError: for a value that Beam refuses, and for an unknown flag of a local runner; others
-            pass on what only they know.
+        UsageError: for a value or a runner that Beam refuses, and for an unknown flag of a local
+            runner; others pass on what only they know.
 
     Example:
         >>> parse_options(["--direct_num_workers=2"]).view_as(StandardOptions).runner
@@ -64,6 +65,10 @@ def parse_options(flags: Sequence[str], ours: Sequence[str] = ()) -> PipelineOpt
         raise UsageError(said.getvalue().rpartition("error: ")[2].strip()) from stopped
     standard = options.view_as(StandardOptions)
     standard.runner = standard.runner or _LOCAL
+    try:
+        create_runner(standard.runner)
+    except (ValueError, ImportError, AttributeError) as error:
+        raise UsageError(f"--runner={standard.runner} cannot work: {error}") from error
     if unknown and _is_local(options):
         name = unknown[0].partition("=")[0]
         near = difflib.get_close_matches(name, [*known, *(f"--{flag}" for flag in ours)], n=1)

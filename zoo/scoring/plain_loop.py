@@ -5,8 +5,10 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 
+import tensorflow as tf
 from apache_beam.io.range_trackers import OffsetRangeTracker
 
+from zoo.errors import RunError, reason
 from zoo.export import load_servable, predict
 from zoo.scoring.files import Asked, Input
 from zoo.scoring.rows import Columns, Row
@@ -23,15 +25,21 @@ def time_plain_loop(asked: Asked, model: str, inputs: Sequence[Input]) -> tuple[
 
     Returns:
         How many rows were scored, and the seconds.
+
+    Raises:
+        RunError: if the model refuses a row.
     """
     start = time.perf_counter()
     servable = load_servable(model)
     rows = 0
     with tempfile.TemporaryFile("w", encoding="utf-8") as target:
-        for found in predict(servable, _texts(asked, inputs), asked.batch_size):
-            target.write(json.dumps({"label": found.label, "probabilities": found.probabilities}))
-            target.write("\n")
-            rows += 1
+        try:
+            for found in predict(servable, _texts(asked, inputs), asked.batch_size):
+                told = {"label": found.label, "probabilities": found.probabilities}
+                target.write(f"{json.dumps(told)}\n")
+                rows += 1
+        except tf.errors.OpError as error:
+            raise RunError(f"a plain loop ends where the model refuses: {reason(error)}") from error
     return rows, time.perf_counter() - start
 
 
