@@ -39,6 +39,7 @@ ROWS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.lists(ROWS, max_size=12), min_size=1, max_size=3))
 def test_rows_in_are_rows_out_and_rows_aside(model, tmp_path_factory, files):
@@ -223,6 +224,8 @@ def test_what_cannot_work_is_refused(model, tmp_path):
         run(model, tmp_path / "*.csv", tmp_path / "out")
     with pytest.raises(UsageError, match="finds what is written to --output"):
         run(model, tmp_path / "*.txt", tmp_path)
+    with pytest.raises(UsageError, match="must name a folder"):
+        run(model, tmp_path / "a.txt", "")
     with pytest.raises(RunError, match="cannot write to"):
         run(model, tmp_path / "a.txt", tmp_path / "a.txt/out")
     with pytest.raises(RunError, match="holds no SavedModel"):

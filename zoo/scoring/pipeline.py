@@ -96,10 +96,12 @@ def score(
         For each file what became of its rows, and whether that was known before; in order.
 
     Raises:
-        UsageError: as `find_inputs`.
+        UsageError: as `find_inputs`, or if no folder is named.
         RunError: if there is no model or no file, if outputs cannot be written, or if rows would be
             lost.
     """
+    if not output:
+        raise UsageError("--output= cannot work: it must name a folder")
     loaded = load_once(model)
     output = output.rstrip("/") or "/"
     inputs = find_inputs(asked, output, fingerprint_of(loaded.path))
