@@ -35,7 +35,7 @@ def test_every_flag_is_told_with_its_default(flags):
 
 def test_the_commands_use_flags_that_there_are(flags):
     commands = re.findall(r"^python (trainers/score\.py .*)$", PAGE, re.MULTILINE)
-    assert len(commands) == 2
+    assert len(commands) == 3
     for command in commands:
         program, *given = shlex.split(command)
         assert (ROOT / program).is_file()
