@@ -365,6 +365,15 @@ def test_arrays_are_saved_as_numpy_saves_them(tmp_path):
         assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
 
 
+def test_an_array_that_grew_is_as_if_it_had_been_saved_at_once(tmp_path):
+    array = np.arange(3_303, dtype="float32").reshape(-1, 3)
+    with pipeline._GrowingArray(tmp_path / "ours.npy") as file:
+        for part in np.split(array, [0, 1, 10, 1_000]):
+            file.append(part)
+    np.save(tmp_path / "theirs.npy", array)
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
+
+
 def test_a_file_in_the_way_of_the_ids(data_dir):
     (data_dir / "encoded").write_text("a file")
     with pytest.raises(RunError, match="cannot write ids") as caught:

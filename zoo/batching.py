@@ -6,6 +6,7 @@ the ones before it: that is what lets a cut run go on exactly where it was.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -112,6 +113,22 @@ def batch_plan(
         rows = rows[np.argsort(lengths[rows], kind="stable")]
         batches += _cut(rows, lengths, batch_tokens, batch_size)
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def epoch_plan(config: Any, split: Split, epoch: int) -> list[np.ndarray]:
+    """The batches of a run's epoch: as `batch_plan`, of a configuration with its arguments."""
+    return batch_plan(
+        split.lengths,
+        batch_tokens=config.batch_tokens,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        epoch=epoch,
+    )
+
+
+def count_steps(config: Any, split: Split) -> int:
+    """The steps of all epochs of a run, if patience does not end them before."""
+    return sum(len(epoch_plan(config, split, epoch)) for epoch in range(config.epochs))
 
 
 def in_order_plan(lengths: np.ndarray, *, batch_tokens: int = 16_384) -> list[np.ndarray]:

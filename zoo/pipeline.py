@@ -24,7 +24,15 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from zoo.batching import Split, batch_plan, batches, in_order_plan, padding_share
+from zoo.batching import (
+    Split,
+    batch_plan,
+    batches,
+    count_steps,
+    epoch_plan,
+    in_order_plan,
+    padding_share,
+)
 from zoo.errors import RunError, reason
 from zoo.prepared import (
     damaged_records,
@@ -44,7 +52,9 @@ __all__ = [
     "Split",
     "batch_plan",
     "batches",
+    "count_steps",
     "encode",
+    "epoch_plan",
     "in_order_plan",
     "padding_share",
     "prepare",
@@ -276,15 +286,16 @@ def _write(
         )
     examples = {}
     for name in task.splits:
-        values, lengths, labels = [], [], []
-        for ragged, classes in chunks(name, "encoding", rows):
-            values.append(ragged.flat_values.numpy())
-            lengths.append(ragged.row_lengths().numpy())
-            labels.append(classes)
+        lengths, labels = [], []
+        # The values may be more than memory holds; a number or two a row are not.
+        with _GrowingArray(target / f"{name}.values.npy") as values:
+            for ragged, classes in chunks(name, "encoding", rows):
+                values.append(ragged.flat_values.numpy())
+                lengths.append(ragged.row_lengths().numpy())
+                labels.append(classes)
         if not labels:
             raise RunError(f"split {name!r} of task {task.name!r} is empty")
         arrays = {
-            "values": np.concatenate(values),
             "offsets": np.concatenate([[0], *lengths]).cumsum().astype("int64"),
             "labels": np.concatenate(labels),
         }
@@ -316,11 +327,44 @@ def _tracks(features: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    # As np.save, whose error on a full disk counts bytes and does not say that the disk is full.
-    with path.open("wb") as file:
-        header = np.lib.format.header_data_from_array_1_0(array)
-        np.lib.format.write_array_header_1_0(file, header)
-        file.write(array.data)
+    with _GrowingArray(path) as file:
+        file.append(array)
+
+
+class _GrowingArray:
+    """An array's file that parts are added to along the first axis; whole when it is closed.
+
+    As np.save, whose error on a full disk counts bytes and does not say that the disk is full.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows = 0
+
+    def __enter__(self) -> "_GrowingArray":
+        self._file = self._path.open("wb")
+        return self
+
+    def append(self, part: np.ndarray) -> None:
+        """Adds a part of the type and the shape, but for the first axis, of the ones before."""
+        if not self._rows:
+            self._header = np.lib.format.header_data_from_array_1_0(part)
+            self._write_header(0)
+        self._rows += len(part)
+        self._file.write(np.ascontiguousarray(part).data)
+
+    def _write_header(self, rows: int) -> None:
+        # Its length is the same for any number of rows: NumPy leaves room for more digits.
+        shape = (rows, *self._header["shape"][1:])
+        self._file.seek(0)
+        np.lib.format.write_array_header_1_0(self._file, {**self._header, "shape": shape})
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            if self._rows:
+                self._write_header(self._rows)
+        finally:
+            self._file.close()
 
 
 def _checksum(path: Path) -> str:
