@@ -9,6 +9,7 @@ and no test split is read.
 
 import command
 from absl import flags
+from rejoin import rejoining
 
 from zoo.pretraining_config import PretrainingConfig
 
@@ -28,7 +29,8 @@ def main(argv: list[str]) -> None:
     with command.quiet():
         from zoo.pretraining import pretrain
 
-    pretrain(config, _WORKDIR.value, _DATA_DIR.value)
+    with rejoining():
+        pretrain(config, _WORKDIR.value, _DATA_DIR.value)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Interrupted, even killed, the same command goes on where it was, to the very sam
 
 import command
 from absl import flags
+from rejoin import rejoining
 
 from zoo.config import Config
 from zoo.errors import UsageError
@@ -43,8 +44,11 @@ def main(argv: list[str]) -> None:
 
         check_target(name, _EXPORT_DIR.value)  # now, not after all the training
 
-    train_and_evaluate(config, _WORKDIR.value, _DATA_DIR.value, score_test=_SCORE_TEST.value)
-    if _EXPORT_DIR.value is not None:
+    with rejoining():
+        found = train_and_evaluate(
+            config, _WORKDIR.value, _DATA_DIR.value, score_test=_SCORE_TEST.value
+        )
+    if found and _EXPORT_DIR.value is not None:  # the chief alone finds anything
         print(f"exported to {export(load_trained(_WORKDIR.value), name, _EXPORT_DIR.value)}")
 
 

@@ -181,6 +181,13 @@ class Config(Settings):
         "type of the activations in training",
         choices=("none", "bfloat16", "float16"),
     )
+    strategy: str = setting(
+        "none",
+        "run",
+        "who shares each step: this device alone, all devices of this machine, or the workers that "
+        "the environment variable TF_CONFIG names",
+        choices=("none", "mirrored", "multi_worker"),
+    )
     checkpoint_seconds: float = setting(
         60.0,
         "run",

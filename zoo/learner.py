@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.config import Config
+from zoo.distribution import Team
 from zoo.errors import UsageError
 from zoo.models import MODELS, WITHOUT_EMBEDDING, FeatureInputs, TokenInputs
 from zoo.twins import Twins, input_signature
@@ -20,6 +21,7 @@ class Learner(Twins):
         inputs: what a batch holds.
         num_classes: C.
         total_steps: the length of the learning rate's schedule.
+        team: the replicas that share each step; `None` for this device alone.
 
     Raises:
         UsageError: if the model refuses its arguments.
@@ -31,12 +33,16 @@ class Learner(Twins):
         inputs: TokenInputs | FeatureInputs,
         num_classes: int,
         total_steps: int,
+        team: Team | None = None,
     ) -> None:
         self._num_classes = num_classes
         self._entropy = keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=config.label_smoothing_rate
+            from_logits=True,
+            label_smoothing=config.label_smoothing_rate,
+            # Keras would divide a mean by the number of replicas.
+            reduction="sum",
         )
-        super().__init__(config, inputs, total_steps)
+        super().__init__(config, inputs, total_steps, team)
         self.logits = logits_function(self.averaged)
 
     def _build(self, inputs: TokenInputs | FeatureInputs) -> keras.Model:
@@ -53,7 +59,8 @@ class Learner(Twins):
         self, inputs: dict[str, tf.Tensor], labels: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         logits = self.model(inputs, training=True)  # float32[B, C]
-        loss = self._entropy(tf.one_hot(labels, logits.shape[-1]), logits)  # float32[]
+        total = self._entropy(tf.one_hot(labels, logits.shape[-1]), logits)  # float32[]
+        loss = total / tf.cast(tf.shape(labels)[0], total.dtype)
         predicted = tf.argmax(logits, axis=-1, output_type=labels.dtype)  # int32[B]
         return loss, tf.math.count_nonzero(predicted == labels), tf.shape(labels)[0]
 

@@ -16,7 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.corpus import Corpus, read_corpus
+from zoo.distribution import is_chief, make_team
 from zoo.errors import RunError
+from zoo.follower import follow
 from zoo.interrupts import Signals
 from zoo.prepared import resolve
 from zoo.pretraining_config import PretrainingConfig
@@ -49,7 +51,7 @@ class _PretrainingRun(Run):
 
     def _make_learner(self, inputs: Any, data: Corpus) -> WordLearner:
         self._characters = characters_of(data)
-        return WordLearner(self._config, inputs, self._total_steps)
+        return WordLearner(self._config, inputs, self._total_steps, self._team)
 
     def _prepare_learner(self, data: Any, known: Any) -> None:
         """It begins with nothing but word vectors, if with these."""
@@ -85,36 +87,66 @@ def pretrain(
         data_dir: where the prepared data are; `None` for TensorFlow Datasets' own folder.
 
     Returns:
-        The contents of `metrics.json`: under `"validation"`, what `WordLearner.evaluate` says.
+        The contents of `metrics.json`: under `"validation"`, what `WordLearner.evaluate` says; on
+        a worker that is not the chief, nothing.
 
     Raises:
         UsageError: if the configuration cannot work, or is not that of the run in `workdir`.
         RunError: if the data are not prepared, the disk refuses, or the loss is not a number.
+        PeerLost: if another worker is gone; a new process goes on when all are there.
         KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM, when the state is saved.
     """
     require_tensorflow()
+    if not is_chief(config.strategy):
+        with Signals() as signals:
+            _follow(config, data_dir, signals)
+            signals.stop()
+        return {}
     folder = Workdir(workdir, PretrainingConfig)
     with Signals() as signals, folder.claimed(config):
         if (done := folder.metrics()) is not None:
             say(f"{folder.path} holds this very run, finished; its figures:")
             say_words(done)
             return done
-        data = read_corpus(
-            [get_task(name) for name in config.task_names],
-            config.patterns,
-            _text_settings(config),
-            resolve(data_dir),
-            progress=sys.stderr.isatty(),
-        )
-        signals.stop()
-        keras.utils.set_random_seed(config.seed)
-        tf.config.experimental.enable_op_determinism()
-        run = _PretrainingRun(config, folder, data, signals)
-        signals.stop()
-        run.train()
-        figures = run.finish(data)
-        signals.stop()
+        team = make_team(config.strategy, signals)
+        with team.leading():
+            data = _read_data(config, data_dir)
+            signals.stop()
+            keras.utils.set_random_seed(config.seed)
+            tf.config.experimental.enable_op_determinism()
+            run = _PretrainingRun(config, folder, data, signals, team=team)
+            signals.stop()
+            run.train()
+            figures = run.finish(data)
+            signals.stop()
         return figures
+
+
+def _follow(
+    config: PretrainingConfig, data_dir: str | os.PathLike[str] | None, signals: Signals
+) -> None:
+    """The part of a worker that is not the chief."""
+    team = make_team(config.strategy, signals)
+    data = _read_data(config, data_dir)
+    keras.utils.set_random_seed(config.seed)
+    tf.config.experimental.enable_op_determinism()
+    follow(
+        config,
+        data,
+        team,
+        signals,
+        lambda inputs, total_steps: WordLearner(config, inputs, total_steps, team),
+    )
+
+
+def _read_data(config: PretrainingConfig, data_dir: str | os.PathLike[str] | None) -> Corpus:
+    return read_corpus(
+        [get_task(name) for name in config.task_names],
+        config.patterns,
+        _text_settings(config),
+        resolve(data_dir),
+        progress=sys.stderr.isatty(),
+    )
 
 
 def load_pretrained(workdir: str | os.PathLike[str]) -> Pretrained:

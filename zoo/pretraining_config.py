@@ -79,6 +79,7 @@ class PretrainingConfig(Settings):
     on_nan: str = _as_in_training("on_nan")
     seed: int = _as_in_training("seed")
     mixed_precision: str = _as_in_training("mixed_precision")
+    strategy: str = _as_in_training("strategy")
     checkpoint_seconds: float = _as_in_training("checkpoint_seconds")
     keep_checkpoints: int = _as_in_training("keep_checkpoints")
 

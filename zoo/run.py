@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from zoo import metrics, pipeline, plots
 from zoo.checkpoint import Checkpoints, Progress, replacing
+from zoo.distribution import Team
 from zoo.divergence import Divergence
 from zoo.errors import Diverged, RunError, UsageError
 from zoo.evaluation import EVALUATION_TOKENS, evaluate_split
@@ -52,6 +53,8 @@ class Run:
         signals: what may interrupt it.
         known: the model that training begins with, its vocabulary being the beginning of the
             data's, and the names of its classes, an encoder having none; `None` for a random one.
+        team: the replicas that share its steps, and that this process leads; `None` for this
+            device alone.
     """
 
     def __init__(
@@ -61,21 +64,17 @@ class Run:
         data: Any,
         signals: Signals,
         known: tuple[keras.Model, tuple[str, ...]] | None = None,
+        team: Team | None = None,
     ) -> None:
         self._config = config
+        self._team = team or Team(signals=signals)
         self._folder = folder
         self._signals = signals
-        self._text = self._train = data.splits["train"]
-        if config.labelled_examples:
-            try:
-                self._train = self._text.sample(config.labelled_examples, config.seed)
-            except ValueError as error:
-                raise UsageError(
-                    f"--labelled_examples={config.labelled_examples} cannot work: {config.task} "
-                    f"has {len(self._text):,} for training"
-                ) from error
+        self._text = data.splits["train"]
+        self._train = training_split(config, data)
         self._validation = data.splits["validation"]
-        self._total_steps = sum(len(self._plan(epoch)) for epoch in range(config.epochs))
+        self._fingerprint = data.fingerprint
+        self._total_steps = pipeline.count_steps(config, self._train)
         inputs = model_inputs(data)
         try:
             self._learner = self._make_learner(inputs, data)
@@ -102,17 +101,11 @@ class Run:
         )
 
     def _make_learner(self, inputs: TokenInputs | FeatureInputs, data: Any) -> Any:
-        return Learner(self._config, inputs, len(data.task.classes), self._total_steps)
+        classes = len(data.task.classes)
+        return Learner(self._config, inputs, classes, self._total_steps, self._team)
 
     def _plan(self, epoch: int) -> list[np.ndarray]:
-        config = self._config
-        return pipeline.batch_plan(
-            self._train.lengths,
-            batch_tokens=config.batch_tokens,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            epoch=epoch,
-        )
+        return pipeline.epoch_plan(self._config, self._train, epoch)
 
     def _restore_or_begin(
         self,
@@ -172,10 +165,12 @@ class Run:
                 say(f"no better for {patience} epochs: stopping after {progress.epoch}")
                 break
             self._divergence.mark()
+            self._tell_team()
             try:
                 self._train_epoch()
                 row = self._end_epoch()
             except Diverged as error:
+                self._team.break_off()
                 say(self._divergence.go_back(error))
                 self._checkpoints.save()
                 continue
@@ -188,6 +183,17 @@ class Run:
         share = progress.saving_seconds / max(progress.seconds, 1e-9)
         say(f"checkpoints took {progress.saving_seconds:.1f} s, {share:.2%} of the training time")
 
+    def _tell_team(self) -> None:
+        progress = self._progress
+        word = {
+            "config": self._config.to_json(),
+            "fingerprint": self._fingerprint,
+            "epoch": progress.epoch,
+            "step_in_epoch": progress.step_in_epoch,
+            "step_factor": progress.step_factor,
+        }
+        self._team.tell(word, self._learner.variables)
+
     def _train_epoch(self) -> None:
         progress = self._progress
         plan = self._plan(progress.epoch)
@@ -198,7 +204,7 @@ class Run:
         sums = progress.sums
         before = time.monotonic()
         with tqdm(
-            pipeline.batches(self._train, plan, start=progress.step_in_epoch),
+            self._team.batches(self._train, plan, start=progress.step_in_epoch),
             f"epoch {progress.epoch + 1}/{self._config.epochs}",
             total=len(plan),
             initial=progress.step_in_epoch,
@@ -206,8 +212,8 @@ class Run:
             leave=False,
             disable=None,
         ) as bar:
-            for inputs, labels in bar:
-                loss, correct, answers = self._step(inputs, labels)
+            for batch in bar:
+                loss, correct, answers = self._step(batch)
                 progress.step += 1
                 progress.step_in_epoch += 1
                 now = time.monotonic()
@@ -224,12 +230,12 @@ class Run:
                 self._stop_if_asked()
                 self._save_if_due()
 
-    def _step(self, inputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tuple[float, int, int]:
+    def _step(self, batch: tuple[Any, ...]) -> tuple[float, int, int]:
         step = self._progress.step + 1
         try:
-            loss, correct, answers = self._learner.step(inputs, labels)
+            loss, correct, answers = self._learner.step(*batch)
         except tf.errors.ResourceExhaustedError as error:
-            shape = next(iter(inputs.values())).shape
+            shape = tf.nest.flatten(batch)[0].shape
             raise RunError(
                 f"out of memory at step {step}, on a batch of shape {tuple(shape)}: "
                 "give a smaller --batch_tokens (or --batch_size)"
@@ -243,11 +249,15 @@ class Run:
             raise Diverged(f"after step {self._progress.step} the weights are not finite")
 
     def _save_if_due(self) -> None:
-        if self._checkpoints.is_due(self._config.checkpoint_seconds):
+        if not self._checkpoints.is_due(self._config.checkpoint_seconds):
+            return
+        # Of weights that are not finite, the next loss tells all workers at once.
+        amid_others = self._team.num_workers > 1 and self._progress.step_in_epoch
+        if not amid_others or self._learner.is_finite():
             self._checkpoints.save()
 
     def _stop_if_asked(self) -> None:
-        if self._signals.caught is None:
+        if not self._team.asked_to_stop:
             return
         self._checkpoints.save()
         tqdm.write(
@@ -354,6 +364,24 @@ def say_figures(figures: dict[str, Any]) -> None:
     for name in ("validation", "test"):
         if name in figures:
             say(f"{name}: {metrics.describe(figures[name])}")
+
+
+def training_split(config: Any, data: Any) -> pipeline.Split:
+    """What a run learns from: the training split of its data, or some examples of it.
+
+    Raises:
+        UsageError: if there are not so many.
+    """
+    whole = data.splits["train"]
+    if not config.labelled_examples:
+        return whole
+    try:
+        return whole.sample(config.labelled_examples, config.seed)
+    except ValueError as error:
+        raise UsageError(
+            f"--labelled_examples={config.labelled_examples} cannot work: {config.task} has "
+            f"{len(whole):,} for training"
+        ) from error
 
 
 def model_inputs(data: Any) -> TokenInputs | FeatureInputs:

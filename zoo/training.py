@@ -22,9 +22,11 @@ import tensorflow as tf
 
 from zoo import pipeline, plots
 from zoo.config import Config
+from zoo.distribution import is_chief, make_team
 from zoo.errors import RunError, UsageError, unknown_name
+from zoo.follower import follow
 from zoo.interrupts import Signals
-from zoo.learner import divide_logits, logits_function
+from zoo.learner import Learner, divide_logits, logits_function
 from zoo.prepared import resolve
 from zoo.run import Run, evaluate_split, require_tensorflow, say, say_figures
 from zoo.tasks import Task, get_task
@@ -73,43 +75,78 @@ def train_and_evaluate(
             finished run that has not looked there does so when it is asked again.
 
     Returns:
-        The contents of `metrics.json`.
+        The contents of `metrics.json`; of `--strategy=multi_worker`, on the chief alone: the other
+        workers leave `workdir` alone, and return nothing.
 
     Raises:
         UsageError: if the configuration cannot work, or is not that of the run in `workdir`.
         RunError: if the data are not prepared, the disk refuses, or the loss is not a number.
+        PeerLost: if another worker is gone; a new process goes on when all are there.
         KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM, when the state is saved.
     """
     require_tensorflow()
+    task = get_task(config.task)
+    if not is_chief(config.strategy):
+        with Signals() as signals:
+            _follow(config, task, data_dir, signals)
+            signals.stop()
+        return {}
     folder = Workdir(workdir)
     with Signals() as signals, folder.claimed(config):
-        task = get_task(config.task)
         if (done := folder.metrics()) is not None:
             if score_test and task.test is not None and "test" not in done:
                 return _score_test(config, folder, done, data_dir)
             say(f"{folder.path} holds this very run, finished; its figures:")
             say_figures(done)
             return done
-        settings, progress = _text_settings(config, task), sys.stderr.isatty()
-        known, words = None, tuple[str, ...]()
-        if config.warm_start or config.pretrained:
-            model, classes, words = _load_known(config)
-            known = model, classes
-        # Word pieces are what the encoder has learnt; words, what the data hold besides.
-        given = words if config.unit == WORDPIECE else None
-        data = pipeline.encode(task, resolve(data_dir), settings, given, progress=progress)
-        if words and given is None and data.vocabulary:
-            both = tuple(dict.fromkeys(words + data.vocabulary))
-            data = pipeline.encode(task, resolve(data_dir), settings, both, progress=progress)
-        signals.stop()
-        keras.utils.set_random_seed(config.seed)
-        tf.config.experimental.enable_op_determinism()
-        run = Run(config, folder, data, signals, known)
-        signals.stop()
-        run.train()
-        figures = run.finish(data, score_test)
-        signals.stop()
+        team = make_team(config.strategy, signals)
+        with team.leading():
+            data, known = _read_data(config, task, data_dir)
+            signals.stop()
+            keras.utils.set_random_seed(config.seed)
+            tf.config.experimental.enable_op_determinism()
+            run = Run(config, folder, data, signals, known, team)
+            signals.stop()
+            run.train()
+            figures = run.finish(data, score_test)
+            signals.stop()
         return figures
+
+
+def _follow(
+    config: Config, task: Task, data_dir: str | os.PathLike[str] | None, signals: Signals
+) -> None:
+    """The part of a worker that is not the chief."""
+    team = make_team(config.strategy, signals)
+    data, _ = _read_data(config, task, data_dir)
+    keras.utils.set_random_seed(config.seed)
+    tf.config.experimental.enable_op_determinism()
+    classes = len(task.classes)
+    follow(
+        config,
+        data,
+        team,
+        signals,
+        lambda inputs, total_steps: Learner(config, inputs, classes, total_steps, team),
+    )
+
+
+def _read_data(
+    config: Config, task: Task, data_dir: str | os.PathLike[str] | None
+) -> tuple[pipeline.EncodedTask, tuple[keras.Model, tuple[str, ...]] | None]:
+    """The task as ids, and what training begins with: a model and its classes."""
+    settings, progress = _text_settings(config, task), sys.stderr.isatty()
+    known, words = None, tuple[str, ...]()
+    if config.warm_start or config.pretrained:
+        model, classes, words = _load_known(config)
+        known = model, classes
+    # Word pieces are what the encoder has learnt; words, what the data hold besides.
+    given = words if config.unit == WORDPIECE else None
+    data = pipeline.encode(task, resolve(data_dir), settings, given, progress=progress)
+    if words and given is None and data.vocabulary:
+        both = tuple(dict.fromkeys(words + data.vocabulary))
+        data = pipeline.encode(task, resolve(data_dir), settings, both, progress=progress)
+    return data, known
 
 
 def _score_test(

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.distribution import SummedAdamW, Team
 from zoo.errors import UsageError
 from zoo.layers import LearnedPositions
 from zoo.models import FeatureInputs, TokenInputs
@@ -55,7 +56,7 @@ def build_optimizer(
         warmup_target=config.learning_rate if warmup_steps else None,
         warmup_steps=warmup_steps,
     )
-    optimizer = keras.optimizers.AdamW(
+    optimizer = SummedAdamW(
         ScaledSchedule(schedule, step_factor),
         weight_decay=config.weight_decay,
         global_clipnorm=config.clip_norm or None,
@@ -83,30 +84,38 @@ class Twins:
             optimizer and an architecture need.
         inputs: what a batch holds.
         total_steps: the length of the learning rate's schedule.
+        team: the replicas that share each step; `None` for this device alone.
 
     Raises:
         UsageError: if the model refuses its arguments.
     """
 
-    def __init__(self, config: Any, inputs: TokenInputs | FeatureInputs, total_steps: int) -> None:
+    def __init__(
+        self,
+        config: Any,
+        inputs: TokenInputs | FeatureInputs,
+        total_steps: int,
+        team: Team | None = None,
+    ) -> None:
         self._config = config
-        try:
-            with _dtype_policy(_POLICIES[config.mixed_precision]):
-                self.model = self._build(inputs)
-            with _dtype_policy("float32"):
-                self.averaged = self._build(inputs)
-        except ValueError as error:
-            raise UsageError(f"--model={config.model} --size={config.size}: {error}") from error
-        self._refuse_longer_texts()
-        self.averaged.set_weights(self.model.get_weights())
-        self._step_factor = tf.Variable(1.0, trainable=False)
-        self.optimizer = build_optimizer(config, self.model, total_steps, self._step_factor)
+        self._team = team or Team()
+        with self._team.scope():
+            try:
+                with _dtype_policy(_POLICIES[config.mixed_precision]):
+                    self.model = self._build(inputs)
+                with _dtype_policy("float32"):
+                    self.averaged = self._build(inputs)
+            except ValueError as error:
+                raise UsageError(f"--model={config.model} --size={config.size}: {error}") from error
+            self._refuse_longer_texts()
+            self.averaged.set_weights(self.model.get_weights())
+            self._step_factor = tf.Variable(1.0, trainable=False)
+            self.optimizer = build_optimizer(config, self.model, total_steps, self._step_factor)
+            self._thawed_layers = tf.Variable(1, trainable=False)
         self._schedule = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         self._depths = _depths(self.model)
-        self._thawed_layers = tf.Variable(1, trainable=False)
         signature = [input_signature(self.model), tf.TensorSpec([None], "int32")]
-        # Without AutoGraph: nothing here depends on the values of tensors.
-        self._step = tf.function(self._train_step, signature, autograph=False)
+        self._step = self._team.compile(self._train_step, signature)
 
     def _refuse_longer_texts(self) -> None:
         for layer in self.model.layers:
@@ -150,30 +159,33 @@ class Twins:
         """Multiplies what the schedule says by a factor, from the next step on."""
         self._step_factor.assign(factor)
 
-    def step(self, inputs: dict[str, tf.Tensor], labels: tf.Tensor) -> tuple[float, int, int]:
+    def step(self, *batch: Any) -> tuple[float, int, int]:
         """One batch.
 
         Args:
-            inputs: as `zoo.pipeline.batches` gives them.
-            labels: `int32[B]`.
+            *batch: what `Team.batches` gives: inputs, and labels `int32[B]`.
 
         Returns:
             The batch's mean loss before the step, how many of the model's answers were right then,
-            and how many there were.
+            and how many there were, 1 for none; of all replicas together.
+
+        Raises:
+            PeerLost: if a worker of the cluster is gone.
         """
-        loss, correct, answers = self._step(inputs, labels)
-        return float(loss), int(correct), int(answers)
+        loss, correct, answers = self._step(*batch)
+        return float(loss), int(correct), max(1, int(answers))
 
     def _train_step(
-        self, inputs: dict[str, tf.Tensor], labels: tf.Tensor
+        self, inputs: dict[str, tf.Tensor], labels: tf.Tensor, counts: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         weights = self.model.trainable_variables
         with tf.GradientTape() as tape:
             loss, correct, answers = self._loss(inputs, labels)
             loss = tf.add_n([loss, *(tf.cast(extra, loss.dtype) for extra in self.model.losses)])
-            scaled = self.optimizer.scale_loss(loss)
+            part, loss, correct, answers = self._team.pool(loss, correct, answers, counts)
+            scaled = self.optimizer.scale_loss(part)
         gradients = tape.gradient(scaled, [weight.value for weight in weights])
-        self._apply(gradients, weights)
+        self._apply(self._team.sum(gradients), weights)
         self._average()
         return loss, correct, answers
 

@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from zoo.batching import Split, batches, in_order_plan
+from zoo.distribution import Team
 from zoo.errors import Diverged, UsageError
 from zoo.models import MODELS, TokenInputs
 from zoo.models.words import build_predictor, objective_words
@@ -41,16 +42,21 @@ class WordLearner(Twins):
         config: a `zoo.pretraining.PretrainingConfig`.
         inputs: how many ids there are.
         total_steps: the length of the learning rate's schedule.
+        team: the replicas that share each step; `None` for this device alone.
 
     Raises:
         UsageError: if the model refuses its arguments, or cannot learn by that objective.
     """
 
-    def __init__(self, config: Any, inputs: TokenInputs, total_steps: int) -> None:
+    def __init__(
+        self, config: Any, inputs: TokenInputs, total_steps: int, team: Team | None = None
+    ) -> None:
         self._words = objective_words(config.model, config.size, config.objective)
         self._num_ids = inputs.num_ids
-        self._random = keras.random.SeedGenerator(config.seed)
-        super().__init__(config, inputs, total_steps)
+        team = team or Team()
+        with team.scope():
+            self._random = keras.random.SeedGenerator(config.seed)
+        super().__init__(config, inputs, total_steps, team)
         signature = [input_signature(self.model), tf.TensorSpec([2], "int32")]
         self._judge = tf.function(self._judged, signature, autograph=False)
 
@@ -81,9 +87,10 @@ class WordLearner(Twins):
             losses.append(tf.reduce_sum(loss))
             right.append(tf.math.count_nonzero(correct))
             counts.append(tf.size(words))
+        count = tf.add_n(counts)
         # A batch of one-word texts may hold nothing to tell.
-        count = tf.maximum(tf.add_n(counts), 1)
-        return tf.add_n(losses) / tf.cast(count, "float32"), tf.add_n(right), count
+        mean = tf.add_n(losses) / tf.cast(tf.maximum(count, 1), "float32")
+        return mean, tf.add_n(right), count
 
     def _asked(
         self, model: keras.Model, ids: tf.Tensor, chance: tf.Tensor, training: bool
