@@ -60,3 +60,14 @@ def test_any_number_of_workers_agrees_with_one_process(alone, data_dir, tmp_path
     assert first.said[-1].startswith("test: accuracy")
     assert_agree(chief, alone[0])
     assert not others.exists()  # the chief alone writes
+
+
+@pytest.mark.slow
+def test_workers_go_back_together_when_a_loss_is_no_number(data_dir, tmp_path):
+    config = Config(**LSTM | {"learning_rate": 1e30}, strategy="multi_worker", on_nan="rollback")
+    with workers(free_addresses(2), flags_of(config, tmp_path / "run", data_dir)) as every:
+        assert_ended(every, [1, 1])
+    chief, other = (one.said for one in every)
+    assert sum("going back to step 0" in line for line in chief) == 5
+    assert "stopped after 5 rollbacks" in chief[-1]
+    assert "the chief has failed" in other[-1]
