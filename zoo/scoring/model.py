@@ -28,6 +28,17 @@ def load_once(path: str) -> Loaded:
     return _loaded[path]
 
 
+def why_refused(error: Exception) -> str:
+    """What TensorFlow says happened, without where, which it says first.
+
+    Example:
+        >>> said = "Graph execution error:\\n<stack traces unavailable>\\nno such word\\n\\t [[x]]"
+        >>> why_refused(ValueError(said))
+        'no such word'
+    """
+    return reason(ValueError(str(error).rpartition("<stack traces unavailable>")[2]))
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the model says of a row.
@@ -101,7 +112,7 @@ class SavedModelHandler(ModelHandler[Item, tuple[str, Answer | Aside], Loaded]):
             if len(items) > 1:  # the others need not pay for one
                 return [answer for item in items for answer in self._answers([item], model)]
             [(path, row)] = items
-            why = f"refused by the model: {reason(error)}"
+            why = f"refused by the model: {why_refused(error)}"
             return [(path, aside(row.position, why, row.text.encode()))]
         labels = [label.decode() for label in found["label"].numpy()]
         scores = found["probabilities"].numpy().tolist()

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 import tensorflow as tf
 from apache_beam.io.range_trackers import OffsetRangeTracker
 
-from zoo.errors import RunError, reason
+from zoo.errors import RunError
 from zoo.export import load_servable, predict
 from zoo.scoring.files import Asked, Input
+from zoo.scoring.model import why_refused
 from zoo.scoring.rows import Columns, Row
 from zoo.scoring.sources import FORMATS
 
@@ -39,7 +40,8 @@ def time_plain_loop(asked: Asked, model: str, inputs: Sequence[Input]) -> tuple[
                 target.write(f"{json.dumps(told)}\n")
                 rows += 1
         except tf.errors.OpError as error:
-            raise RunError(f"a plain loop ends where the model refuses: {reason(error)}") from error
+            why = f"a plain loop ends where the model refuses: {why_refused(error)}"
+            raise RunError(why) from error
     return rows, time.perf_counter() - start
 
 
