@@ -12,6 +12,7 @@ before they are clipped, so that every replica takes the very step that one woul
 
 import contextlib
 import json
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,9 +37,8 @@ _LOST = (
     tf.errors.InternalError,
     tf.errors.UnknownError,
 )
-_POLL_SECONDS = 0.2
 # What may end all workers at once, at the step that all have reached.
-_SIGNALS = (2, 15)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class PeerLost(RunError):
@@ -335,25 +335,23 @@ def make_team(strategy: str, signals: Signals) -> Team:
     cluster = read_cluster()
     cluster.require_free_port()
     with _losses_named():
-        made = _in_another_thread(tf.distribute.MultiWorkerMirroredStrategy)
+        with _signals_ending():
+            made = tf.distribute.MultiWorkerMirroredStrategy()
         return Team(made, len(cluster.addresses), cluster.index, signals)
 
 
-def _in_another_thread(function: Callable[[], Any]) -> Any:
-    """Calls what may wait for long outside of Python, which hears of no signal meanwhile."""
-    ended: list[Any] = []
+@contextlib.contextmanager
+def _signals_ending() -> Iterator[None]:
+    """SIGINT and SIGTERM end the process at once, as Python hears of neither in here.
 
-    def call() -> None:
-        try:
-            ended.append((function(), None))
-        except BaseException as error:
-            ended.append((None, error))
-
-    thread = threading.Thread(target=call, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(_POLL_SECONDS)
-    result, error = ended[0]
-    if error is not None:
-        raise error
-    return result
+    TensorFlow waits for the cluster without letting Python run, and its server then has a handler
+    of its own for SIGTERM, which is undone afterwards.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, signal.SIG_DFL) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
