@@ -100,7 +100,7 @@ TF_CONFIG is missing; docs/scaling.md shows what it holds
         raise _refusal("the cluster in TF_CONFIG names an address twice")
     index = task.get("index")
     # Some programs write numbers as strings, and TensorFlow reads those.
-    wanted = (task.get("type"), int(index) if str(index).isdecimal() else index)
+    wanted = (task.get("type"), int(str(index)) if str(index).isdecimal() else index)
     if wanted not in places:
         known = ", ".join(f"{job} {i}" for job, i in places) or "nobody"
         raise _refusal(f"the task in TF_CONFIG is {wanted[0]} {wanted[1]}, the cluster has {known}")

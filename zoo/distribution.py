@@ -123,7 +123,8 @@ class Team:
             A function of lists, one share a replica of this process, or, without replicas, of the
             arguments themselves. It raises `PeerLost` if a worker is gone.
         """
-        if self._strategy is None:
+        strategy = self._strategy
+        if strategy is None:
             # Without AutoGraph: nothing here depends on the values of tensors.
             return tf.function(function, signature, autograph=False)
 
@@ -132,10 +133,10 @@ class Team:
                 place = replica.replica_id_in_sync_group - self._first
                 return tuple(part[place] for part in parts)
 
-            shares = self._strategy.experimental_distribute_values_from_function(share)
-            results = self._strategy.run(function, shares)
+            shares = strategy.experimental_distribute_values_from_function(share)
+            results = strategy.run(function, shares)
             return tf.nest.map_structure(
-                lambda result: self._strategy.experimental_local_results(result)[0], results
+                lambda result: strategy.experimental_local_results(result)[0], results
             )
 
         specs = [[spec] * self._here for spec in (*signature, tf.TensorSpec([], "int32"))]

@@ -130,13 +130,11 @@ def _follow(
     data = _read_data(config, data_dir)
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
-    follow(
-        config,
-        data,
-        team,
-        signals,
-        lambda inputs, total_steps: WordLearner(config, inputs, total_steps, team),
-    )
+
+    def make_learner(inputs: Any, total_steps: int) -> WordLearner:
+        return WordLearner(config, inputs, total_steps, team)
+
+    follow(config, data, team, signals, make_learner)
 
 
 def _read_data(config: PretrainingConfig, data_dir: str | os.PathLike[str] | None) -> Corpus:
