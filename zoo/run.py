@@ -213,7 +213,7 @@ class Run:
             disable=None,
         ) as bar:
             for batch in bar:
-                loss, correct, answers = self._step(batch)
+                loss, correct, answers = self._step(*batch)
                 progress.step += 1
                 progress.step_in_epoch += 1
                 now = time.monotonic()
@@ -230,7 +230,7 @@ class Run:
                 self._stop_if_asked()
                 self._save_if_due()
 
-    def _step(self, batch: tuple[Any, ...]) -> tuple[float, int, int]:
+    def _step(self, *batch: Any) -> tuple[float, int, int]:
         step = self._progress.step + 1
         try:
             loss, correct, answers = self._learner.step(*batch)
