@@ -69,7 +69,7 @@ class Worker:
             return sum(text in line for line in self.said) >= times
 
         with self._heard:
-            until = time.monotonic() + 300
+            until = time.monotonic() + 600
             while not said():
                 assert self.process.poll() is None or self._reader.is_alive(), self.said
                 assert time.monotonic() < until, self.said
@@ -80,7 +80,7 @@ class Worker:
 
     def ended(self):
         """The exit code, once it has one."""
-        code = self.process.wait(300)
+        code = self.process.wait(600)
         self._reader.join(60)
         return code
 
