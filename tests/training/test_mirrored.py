@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import keras
 import pytest
 
 from tests.training.runs import SMALL
@@ -53,3 +54,8 @@ def test_one_device_is_mirrored_by_itself(whole, data_dir, tmp_path):
     rows, expected = (Workdir(path).read_log() for path in (tmp_path, whole[0]))
     for row, other in zip(rows, expected, strict=True):
         assert row["loss"] == pytest.approx(other["loss"], abs=1e-6)
+
+
+def test_what_is_overridden_of_keras_is_still_there():
+    """Else gradients would be summed twice, and Adam, blind to scale, would not show it."""
+    assert callable(keras.optimizers.AdamW._all_reduce_sum_gradients)
