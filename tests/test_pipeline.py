@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tests.fixtures import example, make_read_only, mounted, write_records
 from zoo import pipeline, text
+from zoo.array_files import GrowingArray
 from zoo.errors import RunError
 from zoo.pipeline import encode
 from zoo.tasks import TASKS
@@ -326,7 +327,7 @@ def test_a_full_disk_leaves_nothing(data_dir, monkeypatch):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(pipeline, "_save", full)
+    monkeypatch.setattr(pipeline, "save_array", full)
     with pytest.raises(RunError, match=r"cannot write ids.*No space left") as caught:
         run(data_dir)
     one_line(caught)
@@ -360,14 +361,14 @@ def test_a_folder_that_cannot_be_written_to(six_rows, tmp_path):
 
 def test_arrays_are_saved_as_numpy_saves_them(tmp_path):
     for array in (np.arange(5, dtype="int32"), np.ones((4, 3), "float32"), np.zeros(0, "int64")):
-        pipeline._save(tmp_path / "ours.npy", array)
+        pipeline.save_array(tmp_path / "ours.npy", array)
         np.save(tmp_path / "theirs.npy", array)
         assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
 
 
 def test_an_array_that_grew_is_as_if_it_had_been_saved_at_once(tmp_path):
     array = np.arange(3_303, dtype="float32").reshape(-1, 3)
-    with pipeline._GrowingArray(tmp_path / "ours.npy") as file:
+    with GrowingArray(tmp_path / "ours.npy") as file:
         for part in np.split(array, [0, 1, 10, 1_000]):
             file.append(part)
     np.save(tmp_path / "theirs.npy", array)
@@ -407,11 +408,11 @@ import os, signal, sys
 from pathlib import Path
 from tests import test_pipeline as test
 
-save = test.pipeline._save
+save = test.pipeline.save_array
 def killed(path, array):
     save(path, array)
     os.kill(os.getpid(), signal.SIGKILL)
-test.pipeline._save = killed
+test.pipeline.save_array = killed
 test.run(Path(sys.argv[1]))
 """
 

@@ -24,6 +24,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from zoo.array_files import GrowingArray, save_array
 from zoo.batching import (
     Split,
     batch_plan,
@@ -288,7 +289,7 @@ def _write(
     for name in task.splits:
         lengths, labels = [], []
         # The values may be more than memory holds; a number or two a row are not.
-        with _GrowingArray(target / f"{name}.values.npy") as values:
+        with GrowingArray(target / f"{name}.values.npy") as values:
             for ragged, classes in chunks(name, "encoding", rows):
                 values.append(ragged.flat_values.numpy())
                 lengths.append(ragged.row_lengths().numpy())
@@ -307,7 +308,7 @@ def _write(
                 f"{records_dir(task, data_dir)} is deleted"
             )
         for kind, array in arrays.items():
-            _save(target / f"{name}.{kind}.npy", array)
+            save_array(target / f"{name}.{kind}.npy", array)
     (target / _VOCABULARY).write_text("".join(f"{word}\n" for word in vocabulary), "utf-8")
     manifest = {
         "task": asdict(task),
@@ -324,47 +325,6 @@ def _tracks(features: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
     if not isinstance(features, tf.RaggedTensor):  # tracks that are all of one length
         features = tf.RaggedTensor.from_tensor(features)
     return tf.cast(features, tf.float32)
-
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with _GrowingArray(path) as file:
-        file.append(array)
-
-
-class _GrowingArray:
-    """An array's file that parts are added to along the first axis; whole when it is closed.
-
-    As np.save, whose error on a full disk counts bytes and does not say that the disk is full.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._rows = 0
-
-    def __enter__(self) -> "_GrowingArray":
-        self._file = self._path.open("wb")
-        return self
-
-    def append(self, part: np.ndarray) -> None:
-        """Adds a part of the type and the shape, but for the first axis, of the ones before."""
-        if not self._rows:
-            self._header = np.lib.format.header_data_from_array_1_0(part)
-            self._write_header(0)
-        self._rows += len(part)
-        self._file.write(np.ascontiguousarray(part).data)
-
-    def _write_header(self, rows: int) -> None:
-        # Its length is the same for any number of rows: NumPy leaves room for more digits.
-        shape = (rows, *self._header["shape"][1:])
-        self._file.seek(0)
-        np.lib.format.write_array_header_1_0(self._file, {**self._header, "shape": shape})
-
-    def __exit__(self, *error: object) -> None:
-        try:
-            if self._rows:
-                self._write_header(self._rows)
-        finally:
-            self._file.close()
 
 
 def _checksum(path: Path) -> str:
