@@ -62,6 +62,15 @@ def test_one_learned_position_is_not_that_of_every_step():
         graph(tf.zeros((B, 4, D)))
 
 
+def test_learned_positions_begin_at_a_place_that_they_have():
+    layer, step = LearnedPositions(T), np.zeros((1, 2, D), "float32")
+    assert layer(step, first=T - 2).shape == (1, 2, D)
+    with pytest.raises(ValueError, match=f"{T + 1} steps is longer than max_length={T}"):
+        layer(step, first=T - 1)
+    with pytest.raises(ValueError, match="first=-1 is no place"):
+        layer(step, first=-1)
+
+
 @pytest.mark.parametrize("make", [SinusoidalPositions, lambda: LearnedPositions(T)])
 def test_inputs_without_an_axis_of_steps_are_refused(make):
     with pytest.raises(ValueError, match="ndim=3"):
@@ -96,6 +105,28 @@ def test_positions_keep_the_mask(layer, numpy):
     placed = layer(stock.Embedding(5, D, mask_zero=True)(ids))
     means = numpy(stock.GlobalAveragePooling1D()(placed))
     np.testing.assert_allclose(means[1], numpy(placed)[1, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [SinusoidalPositions, lambda: LearnedPositions(T)])
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_steps_may_begin_anywhere(make, as_tensor, rng, numpy, assert_near):
+    layer, x = make(), rng.normal(size=(B, T, D)).astype("float32")
+    whole, first = layer(x), 4
+    first = keras.ops.convert_to_tensor(first, "int32") if as_tensor else first
+    known = {"limit": T} if isinstance(layer, SinusoidalPositions) else {}
+    assert_near(layer(x[:, 4:7], first=first, **known), numpy(whole)[:, 4:7])
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="lengths are always known elsewhere")
+@pytest.mark.parametrize("make", [SinusoidalPositions, lambda: LearnedPositions(T)])
+def test_steps_may_begin_where_the_graph_alone_knows(make, rng, assert_near):
+    import tensorflow as tf
+
+    layer, x = make(), rng.normal(size=(B, T, D)).astype("float32")
+    whole = layer(x)
+    signature = [tf.TensorSpec((None, None, D)), tf.TensorSpec((), tf.int32)]
+    graph = tf.function(lambda x, first: layer(x, first=first), signature)
+    assert_near(graph(x[:, 4:7], 4), whole[:, 4:7])
 
 
 @pytest.mark.parametrize(

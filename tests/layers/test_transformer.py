@@ -79,6 +79,29 @@ def test_a_keras_mask_counts_beside_an_attention_mask_and_goes_on(norm, rng, num
         assert_near(stock.GlobalAveragePooling1D()(carried), mean)
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("position", [None, "alibi", "relative"])
+def test_step_by_step_gives_what_all_at_once_gives(norm, position, rng, numpy, assert_near):
+    block, x = make_block(norm=norm, position=position), random(rng, B, T, D)
+    with pytest.raises(ValueError, match="needs a layer that is built"):
+        block.init_cache(B, T)
+    whole, cache, outputs, index = block(x, use_causal_mask=True), block.init_cache(B, T), [], 0
+    for size in (3, 1, 1, T - 5):
+        output, cache = block(x[:, index : index + size], cache=cache, cache_index=index)
+        outputs.append(numpy(output))
+        index += size
+    assert_near(np.concatenate(outputs, 1), whole)
+
+
+def test_the_symbolic_output_has_the_cache_with_it():
+    block = make_block()
+    block.build((B, T, D))
+    cache = [keras.KerasTensor(part.shape, part.dtype) for part in block.init_cache(B, T)]
+    output, grown = block(keras.KerasTensor((B, 1, D)), cache=cache, cache_index=0)
+    assert output.shape == (B, 1, D)
+    assert [part.shape for part in grown] == [part.shape for part in cache]
+
+
 def test_each_half_drops_for_itself(rng, numpy):
     """Weights of zero, and a dropout of ones: what is left shows what each half dropped."""
     block = make_block(norm="pre", dropout=0.5, seed=3, activation="linear")

@@ -11,8 +11,7 @@ from keras import ops
 # Keras makes it public nowhere.
 from keras.src.backend import set_keras_mask
 
-from zoo.layers.arguments import check_positive
-from zoo.layers.attention_cache import AttentionCache, opened, write
+from zoo.layers.attention_cache import AttentionCache, empty, opened, write
 from zoo.layers.attention_masks import (
     both,
     check_fits,
@@ -189,19 +188,16 @@ class MultiHeadAttention(AttentionOptions):
             **kwargs,
         )
 
-    def init_cache(self, batch_size: int, max_length: int) -> AttentionCache:
+    def init_cache(self, batch_size: Any, max_length: Any) -> AttentionCache:
         """An empty cache, for decoding of up to `max_length` steps.
+
+        Sizes are ints, or whole tensors that a graph of TensorFlow's alone knows.
 
         Raises:
             ValueError: if a size is not positive.
         """
-        check_positive("batch_size", batch_size)
-        check_positive("max_length", max_length)
-        shape = (batch_size, max_length, self._groups)
-        key, value = (
-            ops.zeros((*shape, size), self.compute_dtype) for size in (self.key_dim, self.value_dim)
-        )
-        return AttentionCache(key, value, ops.zeros(shape[:2], "bool"))
+        sizes = (self.key_dim, self.value_dim)
+        return empty(batch_size, max_length, self._groups, sizes, self.compute_dtype)
 
     def call(
         self,

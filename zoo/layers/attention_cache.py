@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from zoo.layers.arguments import check_positive
+
 
 class AttentionCache(NamedTuple):
     """Keys and values of the steps so far, and which of them are there.
@@ -24,6 +26,32 @@ class AttentionCache(NamedTuple):
     key: Any
     value: Any
     mask: Any
+
+
+def empty(
+    batch_size: Any, max_length: Any, groups: int, sizes: tuple[int, int], dtype: str
+) -> AttentionCache:
+    """A cache of which no place is written.
+
+    Args:
+        batch_size: B, an int, or a whole tensor that a graph of TensorFlow's alone knows.
+        max_length: S, likewise.
+        groups: G.
+        sizes: K and V.
+        dtype: of keys and values.
+
+    Raises:
+        ValueError: if B or S is an int and not positive.
+
+    Example:
+        >>> tuple(empty(1, 7, 2, (3, 5), "float32").value.shape)
+        (1, 7, 2, 5)
+    """
+    for name, size in (("batch_size", batch_size), ("max_length", max_length)):
+        if not ops.is_tensor(size):
+            check_positive(name, size)
+    key, value = (ops.zeros((batch_size, max_length, groups, size), dtype) for size in sizes)
+    return AttentionCache(key, value, ops.zeros((batch_size, max_length), "bool"))
 
 
 def opened(
@@ -72,7 +100,7 @@ def opened(
             "with a cache, query and value are the same steps, not those of the shapes "
             f"{tuple(query_shape)} and {tuple(value_shape)}"
         )
-    if isinstance(index, int) and not 0 <= index <= limit - (length or 1):
+    if isinstance(index, int) and limit is not None and not 0 <= index <= limit - (length or 1):
         raise ValueError(
             f"cache_index={index} leaves no place for {length} steps in a cache of {limit}"
         )
@@ -100,7 +128,7 @@ def write(
         >>> ops.convert_to_numpy(more.mask).tolist()
         [[False, True, False]]
     """
-    size, length = cache.key.shape[1], ops.shape(key)[1]
+    size, length = ops.shape(cache.key)[1], ops.shape(key)[1]
     # Places are looked up, not sliced: a slice at a place that only the graph knows would take an
     # operation of XLA's in TensorFlow, and JAX would move one that does not fit.
     places = ops.arange(size, dtype="int32") - ops.cast(index, "int32")  # int32[S]

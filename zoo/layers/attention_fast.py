@@ -17,8 +17,9 @@ def takes(query: Any, key: Any, value: Any, **options: Any) -> bool:
     """Whether `blocked_attention` is the way to go.
 
     It is under TensorFlow on a processor, for floats of which not all scores fit into one block:
-    within one, there is nothing to gain. A size that is not known counts as a large one. It is not
-    within `plain_loops`.
+    within one, there is nothing to gain. A size that is not known counts as a large one, but for
+    one query alone, whose scores are fewer than the numbers of its keys. It is not within
+    `plain_loops`.
 
     Args:
         query: `float[B, T, H, K]`.
@@ -43,7 +44,7 @@ def takes(query: Any, key: Any, value: Any, **options: Any) -> bool:
         return False
     batch, rows, heads, _ = query.shape
     known = (batch, rows, heads, key.shape[1])
-    return 0 not in known and (None in known or math.prod(known) > BLOCK)
+    return 0 not in known and rows != 1 and (None in known or math.prod(known) > BLOCK)
 
 
 def blocked_attention(

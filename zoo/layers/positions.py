@@ -24,6 +24,9 @@ class SinusoidalPositions(keras.layers.Layer):
 
     Call arguments:
         inputs: `float[B, T, D]`.
+        first: the place of the first step; an int, or a whole tensor of no axes.
+        limit: a number that no step's place reaches, needed where `first` is a tensor and the
+            backend is not TensorFlow.
 
     Returns:
         `float[B, T, D]`, with the inputs' mask.
@@ -43,7 +46,7 @@ class SinusoidalPositions(keras.layers.Layer):
         self.supports_masking = True
         self.max_wavelength = max_wavelength
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, first: Any = 0, limit: int | None = None) -> Any:
         """Adds the positions."""
         size = inputs.shape[-1]
         pairs = np.arange(size) // 2  # int[D]
@@ -52,11 +55,16 @@ class SinusoidalPositions(keras.layers.Layer):
         phases = np.where(np.arange(size) % 2, math.pi / 2, 0.0)  # float[D]
         length = ops.shape(inputs)[1]
         # In float64, for in float32 the angle of step 1,000 is off by more than 1e-5.
-        if isinstance(length, int):
-            waves = np.sin(np.arange(length)[:, None] * frequencies + phases)  # float64[T, D]
-        else:  # a graph of TensorFlow's: elsewhere every length is known
-            steps = ops.cast(ops.arange(length), "float64")[:, None]  # float64[T, 1]
-            waves = ops.sin(steps * frequencies + phases)  # float64[T, D]
+        if isinstance(length, int) and isinstance(first, int):
+            steps = np.arange(first, first + length)[:, None]  # int[T, 1]
+            waves = np.sin(steps * frequencies + phases)  # float64[T, D]
+        elif limit is None:  # a graph of TensorFlow's: elsewhere every length is known
+            places = ops.arange(length, dtype="int32") + ops.cast(first, "int32")  # int32[T]
+            waves = ops.sin(ops.cast(places, "float64")[:, None] * frequencies + phases)
+        else:
+            places = ops.arange(length, dtype="int32") + ops.cast(first, "int32")  # int32[T]
+            table = np.sin(np.arange(limit)[:, None] * frequencies + phases)  # float64[limit, D]
+            waves = ops.take(table.astype("float32"), places, axis=0)  # float32[T, D]
         return inputs + ops.cast(waves, inputs.dtype)  # float[B, T, D]
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
@@ -82,6 +90,8 @@ class LearnedPositions(keras.layers.Layer):
 
     Call arguments:
         inputs: `float[B, T, D]`, T at most `max_length`.
+        first: the place of the first step; an int, or a whole tensor of no axes, for which the
+            caller answers: it and T make `max_length` at most.
 
     Returns:
         `float[B, T, D]`, with the inputs' mask.
@@ -113,33 +123,42 @@ class LearnedPositions(keras.layers.Layer):
             initializer=self.embeddings_initializer,
         )
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, first: Any = 0) -> Any:
         """Adds the positions."""
         length = ops.shape(inputs)[1]
+        if not isinstance(first, int):
+            places = ops.arange(length, dtype="int32") + ops.cast(first, "int32")  # int32[T]
+            return inputs + ops.take(self.embeddings, places, axis=0)  # float[B, T, D]
         # The shape is said, for a single vector would be added to any number of steps.
-        vectors = ops.reshape(self.embeddings[:length], (1, length, inputs.shape[-1]))
+        vectors = ops.reshape(
+            self.embeddings[first : first + length], (1, length, inputs.shape[-1])
+        )
         return inputs + vectors  # float[B, T, D]
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """The input's shape."""
         return tuple(input_shape)
 
-    def compute_output_spec(self, inputs: Any) -> Any:
+    def compute_output_spec(self, inputs: Any, first: Any = 0) -> Any:
         """The symbolic output; here a length that is known is checked."""
-        self._check(inputs.shape[1])
+        self._check(inputs.shape[1], first)
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Checks the length where it is known, then calls the layer."""
         shape = getattr(inputs, "shape", None)
         if shape is not None and len(shape) == 3:
-            self._check(shape[1])
+            self._check(shape[1], kwargs.get("first", args[0] if args else 0))
         return super().__call__(inputs, *args, **kwargs)
 
-    def _check(self, length: int | None) -> None:
-        if length is not None and length > self.max_length:
+    def _check(self, length: int | None, first: Any) -> None:
+        if length is None or not isinstance(first, int):
+            return
+        if first < 0:
+            raise ValueError(f"first={first} is no place: it must be at least 0")
+        if first + length > self.max_length:
             raise ValueError(
-                f"a sequence of {length} steps is longer than max_length={self.max_length}"
+                f"a sequence of {first + length} steps is longer than max_length={self.max_length}"
             )
 
     def get_config(self) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def rotate(
         axis: of the steps.
         max_wavelength: the longest wave, as a multiple of 2 pi steps.
         first: the place of the first step.
-        limit: a number that no step's place reaches, needed where `first` is a tensor.
+        limit: a number that no step's place reaches, needed where `first` is a tensor and the
+            backend is not TensorFlow.
 
     Returns:
         `float[B, T, H, K]`.
@@ -66,8 +67,8 @@ def _waves(
         angles = np.arange(first, first + length)[:, None] * frequencies  # float64[T, K/2]
         return np.cos(angles).astype("float32"), np.sin(angles).astype("float32")
     if limit is None:  # a graph of TensorFlow's: elsewhere every length is known
-        places = ops.cast(ops.arange(length), "float64")  # float64[T]
-        angles = places[:, None] * frequencies  # float64[T, K/2]
+        places = ops.arange(length, dtype="int32") + ops.cast(first, "int32")  # int32[T]
+        angles = ops.cast(places, "float64")[:, None] * frequencies  # float64[T, K/2]
         return ops.cos(angles), ops.sin(angles)
     angles = np.arange(limit)[:, None] * frequencies  # float64[limit, K/2]
     places = ops.arange(length, dtype="int32") + ops.cast(first, "int32")  # int32[T]

@@ -7,6 +7,7 @@ import keras
 
 from zoo.layers.arguments import check_above, check_choice, check_positive, check_rate
 from zoo.layers.attention import MultiHeadAttention
+from zoo.layers.attention_cache import AttentionCache
 from zoo.layers.attention_options import POSITIONS
 
 NORMS = ("post", "pre")
@@ -46,9 +47,13 @@ class TransformerBlock(keras.layers.Layer):
         attention_mask: true where attending is allowed besides, `[B, T, T]` or `[B, H, T, T]`.
         training: whether to drop.
         use_causal_mask: whether a step sees none after it.
+        cache: what `init_cache` made or the last call returned: the inputs are the next steps of
+            sequences, of which each sees itself and all before it. The last size of
+            `attention_mask` is then the cache's length.
+        cache_index: with a cache, the place of the first of these steps; an int or a tensor.
 
     Returns:
-        `float[B, T, D]`, with the inputs' mask.
+        `float[B, T, D]`, with the inputs' mask; with `cache` the cache, these steps in it, last.
 
     Raises:
         ValueError: if a size or `epsilon` is not positive, a share lies outside [0, 1], or for
@@ -58,6 +63,10 @@ class TransformerBlock(keras.layers.Layer):
         >>> block = TransformerBlock(num_heads=2, key_dim=3, feedforward_dim=11)
         >>> tuple(block(keras.ops.ones((1, 5, 7))).shape)
         (1, 5, 7)
+        >>> step, cache = keras.ops.ones((1, 1, 7)), block.init_cache(1, 5)
+        >>> output, cache = block(step, cache=cache, cache_index=0)
+        >>> tuple(output.shape), tuple(cache.key.shape)
+        ((1, 1, 7), (1, 5, 2, 3))
     """
 
     def __init__(
@@ -140,6 +149,16 @@ class TransformerBlock(keras.layers.Layer):
         layer.build(shape)
         return layer
 
+    def init_cache(self, batch_size: Any, max_length: Any) -> AttentionCache:
+        """An empty cache, as `MultiHeadAttention.init_cache`.
+
+        Raises:
+            ValueError: if the block is not built, or a size is not positive.
+        """
+        if not self.built:
+            raise ValueError("TransformerBlock.init_cache() needs a layer that is built: call it")
+        return self.attention.init_cache(batch_size, max_length)
+
     def call(
         self,
         inputs: Any,
@@ -147,10 +166,15 @@ class TransformerBlock(keras.layers.Layer):
         attention_mask: Any = None,
         training: bool | None = None,
         use_causal_mask: bool = False,
+        *,
+        cache: AttentionCache | None = None,
+        cache_index: Any = None,
     ) -> Any:
         """Runs both halves."""
+        grown = None
 
         def attend(x: Any) -> Any:
+            nonlocal grown
             attended = self.attention(
                 x,
                 x,
@@ -159,7 +183,11 @@ class TransformerBlock(keras.layers.Layer):
                 attention_mask=attention_mask,
                 training=training,
                 use_causal_mask=use_causal_mask,
+                cache=cache,
+                cache_index=cache_index,
             )
+            if cache is not None:
+                attended, grown = attended
             return self.result_dropout(attended, training=training)  # [B, T, D]
 
         def transform(x: Any) -> Any:
@@ -170,17 +198,23 @@ class TransformerBlock(keras.layers.Layer):
 
         if self.norm == "post":
             x = self.attention_norm(inputs + attend(inputs))
-            return self.network_norm(x + transform(x))
-        x = inputs + attend(self.attention_norm(inputs))
-        return x + transform(self.network_norm(x))
+            x = self.network_norm(x + transform(x))
+        else:
+            x = inputs + attend(self.attention_norm(inputs))
+            x = x + transform(self.network_norm(x))
+        return x if cache is None else (x, grown)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Any:
         """The input's shape."""
         return tuple(input_shape)
 
-    def compute_output_spec(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """The symbolic output."""
-        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+    def compute_output_spec(self, inputs: Any, *args: Any, cache: Any = None, **kwargs: Any) -> Any:
+        """The symbolic output, and the cache if there is one."""
+        output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+        if cache is None:
+            return output
+        parts = (keras.KerasTensor(part.shape, dtype=part.dtype) for part in cache)
+        return output, AttentionCache(*parts)
 
     def get_config(self) -> dict[str, Any]:
         """Every constructor argument, by name."""
