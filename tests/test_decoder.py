@@ -1,4 +1,4 @@
-"""Step by step, with what was kept of the steps before, a model says what it says of whole texts."""
+"""Step by step, with what was kept of those before, a model says what it says of whole texts."""
 
 import keras
 import numpy as np

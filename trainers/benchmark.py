@@ -1,6 +1,7 @@
 """Time our layers against Keras's, and PyTorch's where it is installed.
 
 python trainers/benchmark.py --cases=forward --out=benchmark
+python trainers/benchmark.py --cases=generate --rounds=1 --threads=2x2
 
 Each case runs in a fresh process for each thread setting. A time is the least of all rounds, for
 whatever else the machine does only adds; a ratio is the peer's best setting over ours.

@@ -5,7 +5,8 @@
     python trainers/export.py --workdir=runs/first --name=first --serving_config=serving/first
 
 Each export is a new version: saved_models/NAME/1, then 2, and so on. Other formats take ids, with
-the tokenizer and an example beside them, and go to saved_models/NAME-FORMAT; docs/formats.md.
+the tokenizer and an example beside them, and go to saved_models/NAME-FORMAT; docs/formats.md. A run
+of trainers/pretrain.py becomes a SavedModel that writes text; docs/generate.md.
 """
 
 import command
@@ -38,10 +39,19 @@ def main(argv: list[str]) -> None:
             raise UsageError(f"--{flag} is for --format=saved_model, not for {_FORMAT.value}")
     with command.quiet():
         from zoo.export import check_target, export
+        from zoo.generation import load_generator
+        from zoo.generation_export import export_generator
         from zoo.serving_config import check_serving_config, write_serving_config
         from zoo.training import load_trained
+        from zoo.workdir import Workdir
 
     check_target(_NAME.value, _EXPORT_DIR.value)
+    if Workdir(_WORKDIR.value).is_of_pretraining:
+        for flag in ("explain", "serving_config", "format"):
+            if flags.FLAGS[flag].present:
+                raise UsageError(f"--{flag} is for a classifier, and {_WORKDIR.value} holds none")
+        print(export_generator(*load_generator(_WORKDIR.value), _NAME.value, _EXPORT_DIR.value))
+        return
     if config is not None:
         check_serving_config(_NAME.value, config)
     trained = load_trained(_WORKDIR.value)

@@ -136,6 +136,13 @@ def batch_reviews(texts: int = 1_000, rows: int = 64, cap: int = 512) -> Contest
     }
 
 
+def generate_text(family: str, size: str, tokens: int = 512, num_words: int = 20_000) -> Contest:
+    """Greedy text of a causal model, against one that reads it all again for each word."""
+    from zoo.benchmark_generation import contest
+
+    return contest(family, size, tokens, num_words)
+
+
 CASES: dict[str, Callable[[], Contest]] = {
     **{
         f"lstm training {'x'.join(map(str, shape))} {policy}": partial(train_lstm, *shape, policy)
@@ -150,6 +157,11 @@ CASES: dict[str, Callable[[], Contest]] = {
     "attention training mixed_bfloat16": partial(train_attention, policy="mixed_bfloat16"),
     "lstm training under torch": train_torch_lstm,
     "1,000 reviews as batches of ids": batch_reviews,
+    "generate 512 words, lstm": partial(generate_text, "lstm", "base"),
+    "generate 512 bytes, lstm": partial(generate_text, "lstm", "base", num_words=256),
+    "generate 512 words, transformer": partial(
+        generate_text, "transformer", "base,attention=causal"
+    ),
 }
 # A round of each contestant lasts at least about this long.
 ROUND_SECONDS = 0.05

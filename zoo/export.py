@@ -29,6 +29,7 @@ from zoo.warmup import write_warmup
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # For the types alone: who predicts needs none of what training imports.
+    from zoo.generation_export import Writing
     from zoo.tasks import Task
     from zoo.training import Trained
 
@@ -66,7 +67,7 @@ def export(
 
 
 def publish(
-    make: Callable[[], Answering],
+    make: "Callable[[], Answering | Writing]",
     write_card: Callable[[Path], None],
     name: str,
     export_dir: str | os.PathLike[str],
@@ -89,7 +90,7 @@ def publish(
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         signatures = servable.signatures
         tf.saved_model.save(servable, str(folder), signatures=signatures, options=options)
-        amend(folder, METHODS)
+        amend(folder, {name: METHODS[name] for name in METHODS.keys() & signatures.keys()})
         write_card(folder / "assets.extra")
         write_warmup(folder / "assets.extra", name, servable.warmup())
 
@@ -258,12 +259,23 @@ def trained_card(trained: "Trained", name: str) -> dict[str, Any]:
 
 
 def _write_card(folder: Path, trained: "Trained", name: str) -> None:
+    words = None if trained.encoder is None else trained.encoder.vocabulary
+    write_card(folder, trained_card(trained, name), words)
+
+
+def write_card(folder: Path, card: dict[str, Any], words: Iterable[str] | None) -> None:
+    """Writes a SavedModel's `card.json` and, of one on texts, its `vocabulary.txt`.
+
+    Args:
+        folder: its `assets.extra`; made if it is missing.
+        card: what is said of it.
+        words: by id from 2 on; `None` for a model on features.
+    """
     folder.mkdir(exist_ok=True)
-    card = trained_card(trained, name)
     (folder / "card.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")
-    if trained.encoder is not None:
-        words = "".join(f"{word}\n" for word in trained.encoder.vocabulary)
-        (folder / "vocabulary.txt").write_text(words, "utf-8")
+    if words is not None:
+        lines = "".join(f"{word}\n" for word in words)
+        (folder / "vocabulary.txt").write_text(lines, "utf-8")
 
 
 @dataclass(frozen=True)
@@ -318,6 +330,8 @@ def load_servable(path: str | os.PathLike[str]) -> Loaded:
         loaded = tf.saved_model.load(str(folder))
     except Exception as error:  # there is no saying what a damaged file leads the reader to
         raise RunError(f"the SavedModel in {folder} is damaged: {reason(error)}") from error
+    if "generate" in loaded.signatures:
+        raise RunError(f"the SavedModel in {folder} writes texts, and classifies none")
     signature = loaded.signatures.get(_SIGNATURE)
     if signature is None or not hasattr(loaded, "class_names"):
         raise RunError(f"the SavedModel in {folder} was not written by trainers/export.py")

@@ -265,7 +265,10 @@ class TextEncoder(tf.Module):
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Encodes `string[B]` as `int32[B, (T)]`, ragged, each row of 1 to `max_length` ids."""
-        tokens = truncate(self.split(texts), self._settings.max_length)
+        return self.look_up(truncate(self.split(texts), self._settings.max_length))
+
+    def look_up(self, tokens: tf.RaggedTensor) -> tf.RaggedTensor:
+        """The ids, `int32[B, (T)]`, of `string[B, (T)]`; an empty row has the unknown one."""
         ids = tokens.with_flat_values(self._table.lookup(tokens.flat_values))
         # Recurrent layers fail in the graph at length 0, so that a text of nothing is one unknown.
         empty = tf.cast(ids.row_lengths() == 0, tf.int64)
@@ -276,13 +279,23 @@ class TextEncoder(tf.Module):
 
     def encode_dense(self, texts: tf.Tensor) -> tf.Tensor:
         """Encodes `string[B]` as `int32[B, T]` padded with zeros; `T` is at least 1 if `B` is 0."""
-        ids = self(texts).to_tensor(PAD_ID)
-        return tf.pad(ids, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(ids)[1])]])
+        return padded(self(texts))
 
     def words(self, ids: Sequence[int] | np.ndarray) -> list[str]:
         """The tokens of one row of ids, padding left out."""
         names = ("[padding]", "[unknown]", *self._names)
         return [names[i] for i in ids if i != PAD_ID]
+
+
+def padded(ids: tf.RaggedTensor) -> tf.Tensor:
+    """Ids `int32[B, (T)]` as `int32[B, T]`, zeros behind each row; `T` is at least 1.
+
+    Example:
+        >>> padded(tf.ragged.constant([[2, 3], [4]])).numpy().tolist()
+        [[2, 3], [4, 0]]
+    """
+    dense = ids.to_tensor(PAD_ID)
+    return tf.pad(dense, [[0, 0], [0, tf.maximum(0, 1 - tf.shape(dense)[1])]])
 
 
 def truncate(tokens: tf.RaggedTensor, max_length: int) -> tf.RaggedTensor:

@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -163,8 +163,7 @@ class Workdir:
         """The configuration of the run, of the kind that it was asked for."""
         try:
             values = self._read_json(self._config)["config"]
-            kinds = ("train.py", "pretrain.py")
-            ours, theirs = (kinds["objective" in names] for names in (self._fields, values))
+            ours, theirs = (_program(names) for names in (self._fields, values))
             if ours != theirs:
                 raise UsageError(f"{self.path} is of a run of trainers/{theirs}, not of {ours}")
         except (KeyError, TypeError) as error:
@@ -173,6 +172,14 @@ class Workdir:
             return self._kind.from_json(values)
         except (KeyError, TypeError, UsageError) as error:
             raise RunError(f"{self._config} is not of this version: {error}") from error
+
+    @property
+    def is_of_pretraining(self) -> bool:
+        """Whether the run is one of `zoo.pretraining`; false where there is none."""
+        try:
+            return _program(self._read_json(self._config)["config"]) == "pretrain.py"
+        except (RunError, KeyError, TypeError):
+            return False
 
     def vocabulary(self) -> tuple[str, ...]:
         """The tokens of the run by id, the first one having the id 2, of word pieces the id 0.
@@ -262,6 +269,11 @@ class EventLog:
     def close(self) -> None:
         """Ends the event file."""
         self._writer.close()
+
+
+def _program(fields: Container[str]) -> str:
+    """What makes runs of a configuration that has these fields."""
+    return ("train.py", "pretrain.py")["objective" in fields]
 
 
 def _digest(path: Path) -> str:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from zoo import benchmark
@@ -57,3 +58,17 @@ def test_both_contestants_of_a_case_do_the_same(policy):
     shapes = [[g.shape for g in run()] for run in contest.values()]
     assert shapes[0] == shapes[1]
     assert len(shapes[0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("family", "size"),
+    [
+        ("lstm", "small,embedding_dim=13,units=5"),
+        ("transformer", "small,embedding_dim=12,num_heads=3,attention=causal"),
+    ],
+)
+def test_both_ways_to_write_come_to_the_same_text(family, size):
+    contest = benchmark.generate_text(family, size, tokens=7, num_words=19)
+    ours, theirs = (run().numpy() for run in contest.values())
+    assert ours.shape == (1, 7)
+    np.testing.assert_array_equal(ours, theirs)

@@ -65,7 +65,7 @@ class Decoder:
         lengths = [
             layer.max_length for layer in self._between if isinstance(layer, LearnedPositions)
         ]
-        self.max_length = min(lengths, default=None)
+        self.max_length: int | None = min(lengths, default=None)
         self.num_ids: int = self._queries.num_ids
 
     def init_state(self, batch_size: Any, max_length: Any) -> list[Any]:
@@ -114,8 +114,9 @@ class Decoder:
             else:
                 x = layer(x)  # float[B, T, E]
         queries = self._queries(x[:, -1])  # float[B, E]
-        words = ops.transpose(self._embedding.embeddings)  # float[E, V]
-        return ops.matmul(queries, words) + self._queries.word_bias, grown
+        # Not a product with what is transposed, which would be copied at every step.
+        scores = ops.einsum("be,ve->bv", queries, self._embedding.embeddings)  # float[B, V]
+        return scores + self._queries.word_bias, grown
 
 
 def _run_lstm(layer: LSTM, x: Any, state: list[Any]) -> tuple[Any, list[Any]]:
