@@ -89,7 +89,8 @@ def swap(server, callers, base, first, swaps, broken):
             data = "variables/variables.data-00000-of-00001"
             bad = copy_version(whole, base / f"{number}000", {data: b"\x00"})
             server.until(next_refusal(server, number))
-            shutil.rmtree(bad)
+            # At once: half removed, it would be another version, and nothing would tell of its end.
+            shutil.rmtree(bad.rename(base.parent / bad.name))
         if number - 1 != first:
             shutil.rmtree(base / str(number - 1))
 
