@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.fixtures import write_records
-from zoo import pipeline
+from zoo import array_files, pipeline
 from zoo.batching import Split, batch_plan, batches
 from zoo.tasks import get_task
 
@@ -71,13 +71,13 @@ def test_ids_are_written_as_they_come(tmp_path, monkeypatch):
     task = get_task("movie_reviews/imdb")
     write_records(task, tmp_path, rows=6)
     parts = []
-    append = pipeline._GrowingArray.append
+    append = array_files.GrowingArray.append
 
     def noted(self, part):
         parts.append((self._path.name, len(part)))
         append(self, part)
 
-    monkeypatch.setattr(pipeline._GrowingArray, "append", noted)
+    monkeypatch.setattr(array_files.GrowingArray, "append", noted)
     monkeypatch.setattr(pipeline, "_EXAMPLES_PER_CALL", 2)
     data = pipeline.encode(task, tmp_path, progress=False)
     ours = [size for name, size in parts if name == "train.values.npy"]
