@@ -77,7 +77,7 @@ def after_a_batch(evaluate):
 # Where the process ends, by what it is at.
 PHASES = {
     "vocabulary": (pipeline, "learn_vocabulary", lambda _: die),
-    "caching": (pipeline, "_save", lambda save: in_the_second(save, die_half_written)),
+    "caching": (pipeline, "save_array", lambda save: in_the_second(save, die_half_written)),
     "training": (Learner, "step", in_the_second),
     "checkpoint": (tf.train.Checkpoint, "write", lambda write: in_the_second(write, after(write))),
     "renaming": (Path, "replace", before_the_index),
