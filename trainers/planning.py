@@ -1,18 +1,44 @@
 """What the programs that train many models by recipes have in common."""
 
 import shlex
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import command
 from absl import flags
 
 from zoo.config import Config
-from zoo.errors import UsageError
+from zoo.errors import RunError, UsageError
+
+_HERE = Path(__file__).resolve().parent
+# What of them is typed again for the same table.
+_LASTING = ("seeds", "workdir", "recipes", "results")
 
 
-def seeds(given: Sequence[str]) -> list[int]:
-    """The numbers in a `--seeds`."""
+def define(name: str) -> None:
+    """The flags of a program whose runs lie in runs/NAME."""
+    where: Any = {"module_name": "run flags"}
+    text, switch = flags.DEFINE_string, flags.DEFINE_boolean
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "seeds, one run each", **where)
+    text("workdir", f"runs/{name}", "folder of the runs and their logs", **where)
+    text("data_dir", None, "prepared data; left out: TFDS's own folder", **where)
+    text("recipes", str(_HERE / "recipes"), "folder of the flag files", **where)
+    switch("resume", False, "go on with the runs that are in the folder", **where)
+    switch("table_only", False, "train nothing: the table of what is there", **where)
+    text("results", None, "file that keeps the figures of runs that ended", **where)
+    text("out", None, f"write OUT.md, .json and pictures; else WORKDIR/{name}", **where)
+
+
+def folder(flag: str) -> Path:
+    """The path that a flag gives."""
+    return Path(str(flags.FLAGS[flag].value)).expanduser()
+
+
+def seeds() -> list[int]:
+    """The numbers in --seeds."""
+    given = flags.FLAGS.seeds
     if not given or not all(seed.isascii() and seed.isdigit() for seed in given):
         raise UsageError(f"--seeds={','.join(given)} cannot work: give numbers like 0,1,2")
     return [int(seed) for seed in given]
@@ -29,7 +55,21 @@ def config(arguments: Sequence[str]) -> Config:
     return command.read(Config, values)
 
 
-def typed(program: str, named: Sequence[Any]) -> str:
-    """What to type for the same again, by those of these flags that were given."""
-    words = [flags.FLAGS[flag.name].serialize() for flag in named if flag.present]
-    return shlex.join(["python", f"trainers/{program}", *words])
+def program(name: str) -> list[str]:
+    """A program beside this one, on the same data."""
+    data = flags.FLAGS.data_dir
+    return [sys.executable, str(_HERE / name), *[f"--data_dir={data}"] * (data is not None)]
+
+
+def finish(
+    name: str, kinds: Sequence[str], count: int, failed: list[str], write: Callable[..., Any]
+) -> None:
+    """Calls `write(out, typed)` if a job of `count` is left, and tells which have failed."""
+    if len(failed) < count:
+        given = [flags.FLAGS[flag] for flag in (*kinds, *_LASTING)]
+        words = [flag.serialize() for flag in given if flag.present]
+        out = Path(flags.FLAGS.out or folder("workdir") / name)
+        for file in write(out, shlex.join(["python", f"trainers/{name}.py", *words])):
+            print(f"written: {file}")
+    if failed:
+        raise RunError(f"{len(failed)} of {count} jobs failed: {', '.join(failed)}")

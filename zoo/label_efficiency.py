@@ -19,6 +19,7 @@ from zoo.config import Config
 from zoo.errors import RunError, UsageError, unknown_name
 from zoo.interrupts import Signals
 from zoo.leaderboard import Job
+from zoo.leaderboard_results import Results
 from zoo.processes import claimed_log, run_to_end
 from zoo.run import say
 from zoo.tasks import get_task
@@ -113,7 +114,7 @@ def plan(
 
     Args:
         tasks: with a recipe `TASK.flags`; for `minilm`, with `TASK-minilm.flags` besides.
-        starts: of `STARTS`.
+        starts: of `STARTS`; all if empty.
         labels: how many examples have some.
         seeds: of the runs.
         recipes: folder of the flag files.
@@ -129,6 +130,7 @@ def plan(
     for start in starts:
         if start not in STARTS:
             raise unknown_name("start", start, STARTS)
+    starts = starts or STARTS
     cells, words, jobs = list[Cell](), dict[str, Words](), list[Job]()
     for task in dict.fromkeys(tasks):
         if get_task(task).kind != "text" or not get_task(task).test:
@@ -172,12 +174,19 @@ def _words_flags(config: Config) -> tuple[str, ...]:
     )
 
 
-def pretrain(words: Sequence[Words], command: Sequence[str]) -> None:
-    """Runs what others begin with; what is finished is not run again.
+def pretrain(
+    words: Sequence[Words],
+    jobs: Sequence[Job],
+    command: Sequence[str],
+    results: Results | None = None,
+) -> None:
+    """Runs what others begin with; what is finished, or no more needed, is not run again.
 
     Args:
         words: the runs.
+        jobs: that begin with them.
         command: the program, which their flags are added to.
+        results: what is known of jobs that ran before.
 
     Raises:
         RunError: if one fails.
@@ -186,6 +195,9 @@ def pretrain(words: Sequence[Words], command: Sequence[str]) -> None:
     with Signals() as signals:
         signals.patient = True
         for one in words:
+            begun = [job for job in jobs if job.config.pretrained == str(one.folder)]
+            if results and all(results.of(job) for job in begun):
+                continue
             label = " ".join(["words of", *(flag[8:] for flag in one.flags[:1])])
             path = one.folder.with_name(f"{one.folder.name}.log")
             with claimed_log(path, True, label, signals) as log:

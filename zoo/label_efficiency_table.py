@@ -1,16 +1,14 @@
 """What `zoo.label_efficiency` found, in a table, as JSON and in a picture."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from zoo.checkpoint import replacing
-from zoo.errors import RunError, reason
 from zoo.label_efficiency import Cell
 from zoo.leaderboard import Job
 from zoo.leaderboard_results import Results
-from zoo.leaderboard_table import Row, collect, head
+from zoo.leaderboard_table import Row, collect, head, ready, write_texts
 from zoo.plots import new_figure, tidy
 
 # Okabe & Ito's palette, which the colour-blind can tell apart, and shapes for who sees none.
@@ -56,19 +54,10 @@ def write(
     rows, about = collect(jobs, root, results)
     found = {(row.task, row.model): row for row in rows}
     known = {cell: found[cell.task, cell.name] for cell in cells if (cell.task, cell.name) in found}
-    out = out.expanduser()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot write to {out.parent}: {reason(error)}") from error
+    out = ready(out)
     content = {"command": command, **about, "cells": [_figures(*item) for item in known.items()]}
-    files = {".json": json.dumps(content, indent=2, allow_nan=False) + "\n"}
     pictures = _draw(known, Path(f"{out}.png"))
-    files[".md"] = _markdown(known, about, command, pictures)
-    for ending, text in files.items():
-        with replacing(Path(f"{out}{ending}")) as beside:
-            beside.write_text(text, "utf-8")
-    return [*(Path(f"{out}{ending}") for ending in files), *pictures]
+    return [*write_texts(out, _markdown(known, about, command, pictures), content), *pictures]
 
 
 def _figures(cell: Cell, row: Row) -> dict[str, Any]:

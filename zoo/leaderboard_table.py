@@ -292,16 +292,35 @@ def write(
     from zoo.leaderboard_plots import draw  # it knows Row
 
     rows, about = collect(jobs, root, results)
-    about, out = {"command": command} | about, out.expanduser()
+    about, out = {"command": command} | about, ready(out)
+    drawn = draw(rows, out)
+    content = about | {"rows": [asdict(row) for row in rows]}
+    text = markdown(rows, about, [(file.name, what) for file, what in drawn.items()])
+    return [*write_texts(out, text, content), *drawn]
+
+
+def ready(out: Path) -> Path:
+    """A name of files to write, its folder made.
+
+    Raises:
+        RunError: if it cannot be.
+    """
+    out = out.expanduser()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot write to {out.parent}: {error.strerror or error}") from error
-    drawn = draw(rows, out)
-    content = about | {"rows": [asdict(row) for row in rows]}
-    text = markdown(rows, about, [(file.name, what) for file, what in drawn.items()])
-    files = {".md": text, ".json": json.dumps(content, indent=2, allow_nan=False) + "\n"}
+    return out
+
+
+def write_texts(out: Path, page: str, content: dict[str, Any]) -> list[Path]:
+    """Writes `OUT.md` and `OUT.json`.
+
+    Raises:
+        RunError: if they cannot be written; they are then what they were.
+    """
+    files = {".md": page, ".json": json.dumps(content, indent=2, allow_nan=False) + "\n"}
     for ending, text in files.items():
         with replacing(Path(f"{out}{ending}")) as beside:
             beside.write_text(text, "utf-8")
-    return [*(Path(f"{out}{ending}") for ending in files), *drawn]
+    return [Path(f"{out}{ending}") for ending in files]
