@@ -10,14 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures import write_records
+from tests.pages import snippets
 from zoo.tasks import get_task
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-
-
-def snippets(language, text=README):
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +39,8 @@ def run(arguments, folder):
 
 @pytest.mark.slow
 def test_training_then_serving(checkout):
-    _, serving = snippets("python")
-    (commands,) = snippets("bash")
+    _, serving = snippets(README, "python")
+    (commands,) = snippets(README, "bash")
     outputs = []
     for line in commands.splitlines():
         program, *arguments = shlex.split(line)
@@ -58,12 +55,12 @@ def test_training_then_serving(checkout):
 
 def test_importing_a_layer():
     scope = {}
-    exec(snippets("python")[0], scope)
+    exec(snippets(README, "python")[0], scope)
     assert scope["model"].output_shape == (None, 2)
 
 
 def test_the_page_on_layers_runs():
-    lstm, attention = snippets("python", (ROOT / "docs/layers.md").read_text("utf-8"))
+    lstm, attention = snippets((ROOT / "docs/layers.md").read_text("utf-8"), "python")
     scope = {}
     exec(lstm, scope)
     assert scope["gates"]["f"].shape == (2, 7, 3)

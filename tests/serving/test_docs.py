@@ -9,15 +9,12 @@ import subprocess
 import pytest
 from absl import flags
 
+from tests.pages import snippets
 from tests.serving.processes import ROOT, serving
 from zoo.serving import command
 from zoo.serving.model_config import of_file
 
 PAGE = (ROOT / "docs/serving.md").read_text("utf-8")
-
-
-def snippets(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +27,7 @@ def folder(exported, tmp_path_factory):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the page's commands are curl's")
 def test_the_commands_and_the_client(folder, capsys):
-    (install, serve), asks = (text.splitlines() for text in snippets("bash"))
+    (install, serve), asks = (text.splitlines() for text in snippets(PAGE, "bash"))
     assert install == "pip install -e '.[serve]'"
     program, model = shlex.split(serve)
     assert program == "zoo-serve"
@@ -50,13 +47,13 @@ def test_the_commands_and_the_client(folder, capsys):
         assert answers[3]["models"][0]["name"] == "first"
         assert answers[4]["model_version_status"][0]["state"] == "AVAILABLE"
         assert answers[5]["model_spec"]["name"] == "first"
-        (client,) = snippets("python")
+        (client,) = snippets(PAGE, "python")
         exec(client.replace("localhost:8500", server.target), {})
         assert re.match(r"1 \[b'(negative|positive)'\]", capsys.readouterr().out)
 
 
 def test_the_file_of_several_models(folder):
-    (text,) = snippets("textproto")
+    (text,) = snippets(PAGE, "textproto")
     (folder / "models.config").write_text(text)
     first, staged = of_file(str(folder / "models.config"))
     assert first.base_path == staged.base_path == folder / "saved_models/first"

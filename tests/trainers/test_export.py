@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures import write_records
+from tests.pages import snippets
 from zoo.config import Config
 from zoo.tasks import get_task
 from zoo.training import train_and_evaluate
@@ -44,14 +45,10 @@ def export(folder, *arguments):
     return run(["trainers/export.py", "--workdir=runs/first", *arguments], folder)
 
 
-def snippets(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-
-
 @pytest.mark.slow
 def test_the_page_on_formats_runs(checkout):
     outputs = []
-    for line in "".join(snippets("bash")).splitlines():
+    for line in "".join(snippets(PAGE, "bash")).splitlines():
         program, *arguments = shlex.split(line)
         assert program == "python"
         done = run(arguments, checkout)
@@ -73,7 +70,7 @@ def test_the_page_on_formats_runs(checkout):
     assert all((checkout / file).exists() for file in files)
     for file in files[1:]:
         assert f"`{file.name}`" in PAGE
-    (code,) = snippets("python")
+    (code,) = snippets(PAGE, "python")
     done = run(["-c", code], checkout)
     assert done.returncode == 0, done.stderr
     rows = [line.split(" ") for line in done.stdout.splitlines()]

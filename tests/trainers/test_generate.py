@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.generators import write_run
+from tests.pages import snippets
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/generate.md").read_text("utf-8")
@@ -46,14 +47,10 @@ def generate(folder, *arguments):
     return run(["trainers/generate.py", "--workdir=runs/words", *arguments], folder)
 
 
-def snippets(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-
-
 @pytest.mark.slow
 def test_the_page_on_text_runs(checkout):
     """All but the training, which takes minutes; `checkout` has a run in its place."""
-    lines = [shlex.split(line) for line in "".join(snippets("bash")).splitlines()]
+    lines = [shlex.split(line) for line in "".join(snippets(PAGE, "bash")).splitlines()]
     training, *others = lines
     assert training[1] == "trainers/pretrain.py"
     outputs = []
@@ -65,7 +62,7 @@ def test_the_page_on_text_runs(checkout):
     assert all(text.startswith("the film is") for text in outputs[0].splitlines())
     assert len(outputs[1].splitlines()) == 3
     assert outputs[2] == "saved_models/writer/1\n"
-    (code,) = snippets("python")
+    (code,) = snippets(PAGE, "python")
     done = run(["-c", code], checkout)
     assert done.returncode == 0, done.stderr
     assert done.stdout == outputs[0]
