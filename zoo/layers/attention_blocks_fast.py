@@ -109,7 +109,17 @@ class Blocks:
         return math.prod(numbers) * dtype.size <= most and record.could_possibly_record()
 
     def gradients(self, block: Callable, keys: Any, values: Any) -> list:
-        """The gradients of all blocks of queries, and of keys and values, summed over them."""
+        """The gradients of all blocks of queries, and of keys and values, summed over them.
+
+        Args:
+            block: of a block, the gradients of its queries `[rows, K]`, of the keys `[K, S]` and
+                of the values `[V, S]`, with heads before them if there are several.
+            keys: those of `cut_keys`.
+            values: those of `cut_keys`.
+
+        Returns:
+            The three, `[blocks, rows, K]`, `[groups, K, S]` and `[groups, V, S]`.
+        """
         tf = self.tf
         dtypes = [keys.dtype] * 3
         if isinstance(self.turns, int) and self.turns == 1:
@@ -118,7 +128,9 @@ class Blocks:
 
         def head(number: Any) -> tuple:
             array = tf.TensorArray(keys.dtype, self.turns)
-            sums = tuple(tf.zeros(tf.shape(x)[1:], wide) for x in (keys, values))
+            sums = tuple(
+                tf.zeros_like(tf.linalg.matrix_transpose(x[0]), wide) for x in (keys, values)
+            )
 
             def body(turn: Any, array: Any, *sums: Any) -> tuple:
                 of_query, *more = block(number * self.turns + turn)
