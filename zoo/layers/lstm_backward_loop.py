@@ -5,6 +5,10 @@ from typing import Any
 from zoo.layers.lstm_rows_loop import Part, alive, joined, loop, number, places, together, turns
 from zoo.layers.lstm_steps_loop import gradient_of_one, reorder
 
+# Steps whose gradients go through the weights at once: enough for long products, and few enough to
+# be still in a core's cache.
+SPELL = 64
+
 
 def gradients(
     parts: list[Part],
@@ -104,8 +108,13 @@ def _backward(
     recurrent_back = tf.transpose(reorder(recurrent))  # [4U, U]
     kernel_back = tf.transpose(reorder(kernel))  # [4U, D]
 
-    def turn(length: int) -> Any:
-        def body(step: Any, d_hidden: Any, d_cell: Any, sums: tuple, d_x: Any) -> tuple:
+    def array(count: Any, width: int) -> Any:
+        return tf.TensorArray(x.dtype, count, element_shape=[None, width], infer_shape=False)
+
+    def spell(length: int, end: Any) -> Any:
+        """The body of a loop down to the step `end`, in turns of so many steps."""
+
+        def turn(step: Any, d_hidden: Any, d_cell: Any, first: Any, written: tuple) -> tuple:
             step = step - length
             rows = alive(part, step)
             kept = tf.nest.map_structure(lambda array: array.read(number(step)), arrays)
@@ -133,27 +142,43 @@ def _backward(
             inputs = tf.gather(flat, part.reading[step : step + length, :rows])
             inputs = tf.reshape(inputs, [-1, size])
             before = tf.concat([kept["hidden_before"], kept["hiddens"][: all_rows - each]], 0)
-            sums = (
-                sums[0] + tf.cast(tf.matmul(inputs, d, transpose_a=True), tf.float32),
-                sums[1] + tf.cast(tf.matmul(before, d, transpose_a=True), tf.float32),
+            made = (d, inputs, before)
+            at = number(step) - number(first)
+            written = tuple(a.write(at, values) for a, values in zip(written, made, strict=True))
+            return step, d_hidden, d_cell, first, written
+
+        def body(step: Any, d_hidden: Any, d_cell: Any, sums: tuple, d_x: Any) -> tuple:
+            first = tf.maximum(step - SPELL, end)
+            widths = (4 * units, size, units)
+            written = tuple(array((step - first) // length, width) for width in widths)
+            state = (d_hidden, d_cell, first, written)
+            d_hidden, d_cell, _, written = loop(step, first, turn, state, down=True)
+            d, inputs, before = (values.concat() for values in written)
+            ones = tf.ones([1, tf.shape(d)[0]], x.dtype)
+            made = (
+                tf.matmul(inputs, d, transpose_a=True),
+                tf.matmul(before, d, transpose_a=True),
                 # A product, which is several times as fast as a sum.
-                sums[2] + tf.cast(tf.matmul(tf.ones([1, all_rows], x.dtype), d), tf.float32)[0],
+                tf.matmul(ones, d)[0],
             )
-            d_x = d_x.write(number(step), tf.matmul(d, kernel_back))  # [length * b, D]
-            return step, d_hidden, d_cell, sums, d_x
+            sums = tuple(s + tf.cast(m, tf.float32) for s, m in zip(sums, made, strict=True))
+            d_x = d_x.write(_spells(first), tf.matmul(d, kernel_back))  # [steps * b, D]
+            return first, d_hidden, d_cell, sums, d_x
 
         return body
 
     sums = tuple(tf.zeros(shape) for shape in ([size, 4 * units], [units, 4 * units], [4 * units]))
-    count = number(part.steps)
-    d_x = tf.TensorArray(x.dtype, count + 1, element_shape=[None, size], infer_shape=False)
+    whole, rest = turns(part.steps)
+    count = _spells(whole[1]) + tf.cast(rest[0] < rest[1], tf.int32)
+    d_x = array(count + 1, size)
     start = (of_hidden, of_cell)
     if ragged:
         start = (tf.zeros([0, units]), tf.zeros([0, units]))
     state = (*start, sums, d_x)
-    for first, end, length in reversed(turns(part.steps)):
-        state = loop(end, first, turn(length), state, down=True)
+    for first, end, length in (rest, whole):
+        state = loop(end, first, spell(length, first), state, down=True)
     d_hidden, d_cell, sums, d_x = state
+    d_x = joined(d_x, count, size)
     if ragged:
         never = tf.cast(part.lengths[:, None] == 0, tf.float32)  # their states went through
         d_hidden = _grow(d_hidden, tf.size(part.order)) + never * of_hidden
@@ -163,7 +188,7 @@ def _backward(
         # A step that is not real has no part in anything: zeros, which stand behind all.
         real = tf.concat([part.step[:, :1] >= 0, part.step[:, 1:] > part.step[:, :-1]], 1)
         at = tf.where(real, at, end)
-    return tf.gather(joined(d_x, count, size), at), d_hidden, d_cell, *sums
+    return tf.gather(d_x, at), d_hidden, d_cell, *sums
 
 
 def _injected(
@@ -184,6 +209,11 @@ def _injected(
     if shown is not None:
         of_h = of_h + tf.cast(behind > 0, tf.float32) * shown
     return tf.unstack(of_h, length), tf.unstack(ends * of_cell[:rows], length)
+
+
+def _spells(steps: Any) -> Any:
+    """How many spells so many steps take, the first of them perhaps a shorter one."""
+    return (steps + SPELL - 1) // SPELL
 
 
 def _grow(values: Any, rows: Any) -> Any:

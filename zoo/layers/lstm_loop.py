@@ -4,8 +4,8 @@ What the portable loop spends beyond its matrix products is saved here:
 
 - eight steps a turn, for a turn of TensorFlow's loop costs as much as several small operations;
 - in float32, those eight in one operation, and the gradient of a step but for its products, too;
-- in the gradient, the products that do not hang on the step behind are made for all steps of a
-  turn at once, and none within the loop is a transposed one, which takes up to twice as long as a
+- in the gradient, the products that do not hang on the step behind are made for several turns at
+  once, and none within the loop is a transposed one, which takes up to twice as long as a
   plain one;
 - a turn reads its steps out of the batch and keeps its results together, so that no whole array is
   turned around or copied;
