@@ -9,6 +9,7 @@ from zoo.layers.arguments import check_above, check_choice, check_positive, chec
 from zoo.layers.attention import MultiHeadAttention
 from zoo.layers.attention_cache import AttentionCache
 from zoo.layers.attention_options import POSITIONS
+from zoo.layers.gelu_fast import gelu
 
 NORMS = ("post", "pre")
 
@@ -123,9 +124,7 @@ class TransformerBlock(keras.layers.Layer):
             name="attention",
         )
         self.attention.build(shape, shape)
-        self.inner = keras.layers.Dense(
-            self.feedforward_dim, activation=self.activation, dtype=policy, name="inner"
-        )
+        self.inner = keras.layers.Dense(self.feedforward_dim, dtype=policy, name="inner")
         self.inner.build(shape)
         if self.gated:
             self.gate = keras.layers.Dense(self.feedforward_dim, dtype=policy, name="gate")
@@ -148,6 +147,11 @@ class TransformerBlock(keras.layers.Layer):
         )
         layer.build(shape)
         return layer
+
+    def _activate(self, hidden: Any, training: bool | None) -> Any:
+        if self.activation is keras.activations.gelu:
+            return gelu(hidden, training)
+        return self.activation(hidden)
 
     def init_cache(self, batch_size: Any, max_length: Any) -> AttentionCache:
         """An empty cache, as `MultiHeadAttention.init_cache`.
@@ -191,7 +195,7 @@ class TransformerBlock(keras.layers.Layer):
             return self.result_dropout(attended, training=training)  # [B, T, D]
 
         def transform(x: Any) -> Any:
-            hidden = self.inner(x)  # [B, T, F]
+            hidden = self._activate(self.inner(x), training)  # [B, T, F]
             if self.gated:
                 hidden = hidden * self.gate(x)  # [B, T, F]
             return self.network_dropout(self.outer(hidden), training=training)  # [B, T, D]

@@ -1,0 +1,75 @@
+"""GELU while a model trains on a processor under TensorFlow."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from zoo.layers.own_gradient_fast import own_gradient, plain_loops_wanted
+
+
+def gelu(x: Any, training: Any = None) -> Any:
+    """The Gaussian error linear unit, exact.
+
+        gelu(x)  = x Phi(x),   Phi(x) = (1 + erf(x / sqrt(2))) / 2
+        gelu'(x) = Phi(x) + x exp(-x^2 / 2) / sqrt(2 pi)
+
+    TensorFlow makes these of a dozen operations, each of which reads and writes an array as large
+    as a Transformer's widest. While a model trains they are compiled into two, computed in float32
+    whatever comes in; a graph that is to answer alone keeps the plain operations.
+
+    Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units".
+
+    Args:
+        x: `float[...]`.
+        training: whether the model trains.
+
+    Returns:
+        As `keras.activations.gelu`, of the shape and type of `x`.
+
+    Example:
+        >>> [round(float(y), 4) for y in gelu(keras.ops.convert_to_tensor([-1.0, 0.0, 1.0]), True)]
+        [-0.1587, 0.0, 0.8413]
+    """
+    if training is not True or not _takes(x):
+        return keras.activations.gelu(x)
+    forward, backward = _compiled()
+    return own_gradient(lambda x: (forward(x), lambda upstream: backward(x, upstream)), x)
+
+
+def _takes(x: Any) -> bool:
+    if keras.backend.backend() != "tensorflow" or plain_loops_wanted():
+        return False
+    import tensorflow as tf
+    from tensorflow.python.ops import control_flow_util
+
+    if not isinstance(x, tf.Tensor) or x.dtype not in (tf.float32, tf.bfloat16, tf.float16):
+        return False
+    # There is no public way to ask what will compile the graph.
+    inside = control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+    return not (inside or tf.config.list_logical_devices("GPU"))
+
+
+@functools.cache
+def _compiled() -> tuple[Callable, Callable]:
+    """GELU, and what it makes of an input and the gradient of its result."""
+    import tensorflow as tf
+
+    def below(x: Any) -> Any:
+        return 0.5 * (1.0 + tf.math.erf(x * math.sqrt(0.5)))
+
+    @tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
+    def forward(x: Any) -> Any:
+        wide = tf.cast(x, tf.float32)
+        return tf.cast(wide * below(wide), x.dtype)
+
+    @tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
+    def backward(x: Any, upstream: Any) -> Any:
+        wide = tf.cast(x, tf.float32)
+        density = tf.exp(-0.5 * wide * wide) * (1.0 / math.sqrt(2.0 * math.pi))
+        slope = below(wide) + wide * density
+        return tf.cast(tf.cast(upstream, tf.float32) * slope, x.dtype)
+
+    return forward, backward
