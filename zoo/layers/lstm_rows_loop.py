@@ -32,13 +32,15 @@ class Part(NamedTuple):
     step: Any
 
 
-def cut(sequences: Any, mask: Any, single: bool) -> tuple[list[Part], Any]:
+def cut(sequences: Any, mask: Any, single: bool, whole: Any = False) -> tuple[list[Part], Any]:
     """Cuts a batch into two parts, or leaves it whole.
 
     Args:
         sequences: `float[B, T, D]`.
         mask: `bool[B, T]`, true where a step is real, or `None`.
         single: whether to leave it whole.
+        whole: whether the second part is to hold no row, `bool` or `bool[]`: what a graph may
+            know only once it runs.
 
     Returns:
         The parts, and whether each row's real steps are its first, `bool[]`, `None` without a mask.
@@ -48,7 +50,11 @@ def cut(sequences: Any, mask: Any, single: bool) -> tuple[list[Part], Any]:
     shape = tf.shape(sequences)
     rows, steps = shape[0], shape[1]
     time = tf.range(steps)
-    half = (rows + 1) // 2
+    half, stride, start = (rows + 1) // 2, 2, 1
+    if whole is not False:
+        half, stride, start = (
+            tf.where(whole, *either) for either in ((rows, half), (1, stride), (rows, start))
+        )
     if mask is None:
         cuts = [(0, rows)] if single else [(0, half), (half, rows)]
         parts = []
@@ -72,7 +78,8 @@ def cut(sequences: Any, mask: Any, single: bool) -> tuple[list[Part], Any]:
     real = tf.gather(real, tf.minimum(time, tf.maximum(lengths[:, None] - 1, 0)), batch_dims=1)
     sorted_rows = tf.argsort(lengths, direction="DESCENDING", stable=True)
     # Every other row, so that both have as much work.
-    orders = [sorted_rows] if single else [sorted_rows[0::2], sorted_rows[1::2]]
+    turn_about = (tf.range(0, rows, stride), tf.range(start, rows, 2))
+    orders = [sorted_rows] if single else [tf.gather(sorted_rows, at) for at in turn_about]
     parts = []
     for order in orders:
         of_part = tf.gather(lengths, order)
