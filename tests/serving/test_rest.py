@@ -223,18 +223,51 @@ def test_what_does_not_fit_the_signature_is_told_why(running, signature, inputs,
         ("/v1/models/echo/versions/99999999999999999999:predict", 400),
         ("/v1/models/echo/versions/abc:predict", 400),
         (f"/v1/models/echo/versions/{'1' * 5000}:predict", 400),
-        ("/v1/models/echo:predict/", 404),
+        ("/v1/models/echo/versions/-1:predict", 400),
+        ("/v1/models/echo/versions/1.0:predict", 400),
+        ("/v1/models/echo/versions/:predict", 400),
+        ("/v1/models/echo:predict/", 400),
+        ("/v1/models/echo:predict:predict", 400),
+        ("/v1/models/:predict", 400),
+        ("/v1/models/echo/labels/stable/versions/1:predict", 400),
         ("/v1/models/echo/labels/none:predict", 400),
         ("/v1/models/echo/labels/lost:predict", 404),
         ("/v1/models/..%2F..%2Fetc:predict", 404),
         ("/v1/models/%00%0A:predict", 404),
-        ("/v1/models/echo:explode", 405),
+        ("/v1/models/echo:explode", 400),
+        ("/v1/models/echo:PREDICT", 400),
+        ("/v1/models/echo", 400),
+        ("/v1/models/echo/metadata", 400),
+        ("/v1/models", 400),
+        ("/v1/", 400),
+        ("/v1", 404),
         ("/nowhere", 404),
-        ("/v1/models", 405),
+        ("/healthz", 405),
     ],
 )
 def test_what_is_not_there_is_no_answer(running, path, code):
+    """The statuses of TensorFlow Serving, whose addresses below /v1/ are well formed or 400."""
     assert refusal(running, path, instances=["a"])[0] == code
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/models/echo:predict"),
+        ("GET", "/v1/models/echo:nothing"),
+        ("GET", "/v1/models/echo/versions/1:predict"),
+        ("GET", "/v1/models/echo/metadata/more"),
+        ("GET", "/v1/models/echo/"),
+        ("GET", "/v1/models/"),
+        ("GET", "/v1/other"),
+        ("PUT", "/v1/models/echo:predict"),
+        ("DELETE", "/v1/models/echo"),
+    ],
+)
+def test_an_address_of_no_such_form_is_a_malformed_request(running, method, path):
+    got = running.http.request(method, path)
+    assert (got.status_code, list(got.json())) == (400, ["error"])
+    assert got.json()["error"] == f"malformed request: {method} '{path}'"
 
 
 def test_metrics_count_what_was_asked_and_keep_no_name_that_a_caller_made_up(running):

@@ -31,6 +31,11 @@ from zoo.serving.metrics import Metrics
 from zoo.serving.predict import Predictor, Target
 
 _LARGE_BODY = 1 << 18
+_API = "/v1/"
+# What asks a model whose name holds a slash, which the router takes for one of the address.
+_NAME = re.compile(
+    rb"/v1/models/[^/:]+(/versions/[0-9]+|/labels/[^/:]+)?:(predict|classify|regress)"
+)
 
 Handler = Callable[[Request], Awaitable[Response]]
 # Raises if nobody waits for the answer any more.
@@ -77,7 +82,7 @@ class RestApi:
     def application(self) -> Starlette:
         """What a web server runs."""
         routes = [
-            Route("/v1/models", self._guarded("List", self._list)),
+            Route(f"{_API}models", self._guarded("List", self._list)),
             Route("/monitoring/prometheus/metrics", self._guarded("Metrics", self._page)),
             Route("/openapi.json", self._guarded("Describe", self._describe)),
             Route("/docs", self._guarded("Docs", self._docs)),
@@ -86,7 +91,7 @@ class RestApi:
             *site.routes(),
         ]
         for which in ("", "/versions/{version}", "/labels/{label}"):
-            place = "/v1/models/{model}" + which
+            place = f"{_API}models/{{model}}{which}"
             for verb, work in (
                 ("predict", self._predict),
                 ("classify", self._classify),
@@ -260,6 +265,8 @@ def _name(host: str) -> str:
 
 def _target(request: Request) -> Target:
     place = request.path_params
+    if any(":" in part for part in place.values()):
+        raise _malformed(request)
     version = place.get("version")
     if version is None:
         return Target(place["model"], None, place.get("label", ""))
@@ -269,8 +276,17 @@ def _target(request: Request) -> Target:
     return Target(place["model"], int(version))
 
 
+def _malformed(request: Request) -> Failure:
+    """What TensorFlow Serving says of whatever is none of its addresses, with its method."""
+    return invalid(f"malformed request: {request.method} {quoted(request.url.path)}")
+
+
 async def _no_such_place(request: Request, error: Exception) -> Response:
     code = error.status_code if isinstance(error, HTTPException) else 500
+    name = _NAME.fullmatch(request.scope["raw_path"])
+    if request.url.path.startswith(_API) and not (name and request.method == "POST"):
+        # TensorFlow Serving tells neither places from one another nor methods, below here.
+        return _error(400, str(_malformed(request)))
     said = f"is not served by {request.method}" if code == 405 else "is not served"
     headers = error.headers if isinstance(error, HTTPException) else None
     return _error(code, f"{quoted(request.url.path)} {said}", headers)
