@@ -143,6 +143,13 @@ def test_a_full_batch_does_not_wait(echo):
     loaded.close()
 
 
+@pytest.mark.parametrize("threads", [0, 1])
+def test_an_operation_has_the_threads_that_it_was_given(echo, threads):
+    loaded = Loaded(echo, BatchSettings(op_threads=threads))
+    assert loaded._session._config.intra_op_parallelism_threads == threads
+    loaded.close()
+
+
 def test_a_version_that_is_closed_leaves_nothing_behind(echo):
     loaded = Loaded(echo, BatchSettings())
     graph = weakref.ref(loaded._session.graph)

@@ -68,6 +68,23 @@ def test_a_certificate_that_is_none(capsys, echo, tmp_path):
     assert (code, "the certificate or its key cannot be used" in said) == (1, True), said
 
 
+@pytest.mark.parametrize(
+    ("host", "token", "tls", "lacking"),
+    [
+        ("0.0.0.0", False, False, "without token or TLS"),
+        ("::", True, False, "without TLS"),
+        ("example.com", False, True, "without a token"),
+        ("0.0.0.0", True, True, None),
+        ("127.0.0.1", False, False, None),
+        ("::1", False, False, None),
+        ("localhost", False, False, None),
+    ],
+)
+def test_a_public_address_is_warned_of_without_a_token_or_tls(host, token, tls, lacking):
+    warning = lacking and f"warning: anyone who reaches {host} may ask, {lacking}"
+    assert command._warning(host, token, tls) == (warning or "")
+
+
 def test_a_taken_port(capsys, echo):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

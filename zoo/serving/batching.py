@@ -40,11 +40,15 @@ class BatchSettings:
         max_rows: rows of one batch, at most.
         wait_ms: how long a batch that is not full waits for more rows once a thread is free.
         max_queued: rows that may wait, at most.
+        op_threads: threads that share one operation, 0 for one of each core. With 1, batches that
+            run at once are what keeps all cores busy: the steps of an LSTM are so small that two
+            threads spend more on taking turns than either spends on its half.
     """
 
-    max_rows: int = 64
+    max_rows: int = 32
     wait_ms: float = 0.0
     max_queued: int = 4096
+    op_threads: int = 1
 
 
 @dataclass(frozen=True)

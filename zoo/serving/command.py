@@ -36,9 +36,11 @@ def _flags() -> flags.FlagValues:
     whole("rest_port", 8501, "port for HTTP; 0 for any free one", 0, 65535, own)
     whole("grpc_port", 8500, "port for gRPC; 0 for any free one", 0, 65535, own)
     whole("max_body_bytes", 4 << 20, "bytes of a request", 1, 1 << 30, own)
-    whole("max_batch_rows", 64, "rows that are run together", 1, 1 << 16, own)
+    whole("max_batch_rows", 32, "rows that are run together", 1, 1 << 16, own)
     number("batch_wait_ms", 0.0, "milliseconds that a batch waits to be full", 0, 10_000, own)
     whole("max_queued_rows", 4096, "rows that may wait", 1, 1 << 24, own)
+    threads = "tensorflow_intra_op_parallelism"
+    whole(threads, 1, "threads that share one operation; 0 for one of each core", 0, 1 << 10, own)
     poll = "file_system_poll_seconds"
     number(poll, 1.0, "seconds between two looks at the folders", 0.01, _MOST_SECONDS, own)
     number("drain_seconds", 30.0, "seconds to finish in after SIGTERM", 0, _MOST_SECONDS, own)
@@ -93,7 +95,12 @@ def _serve(own: flags.FlagValues, folders: list[str]) -> None:
         host=own.host,
         rest_port=own.rest_port,
         grpc_port=own.grpc_port,
-        batching=BatchSettings(own.max_batch_rows, own.batch_wait_ms, own.max_queued_rows),
+        batching=BatchSettings(
+            own.max_batch_rows,
+            own.batch_wait_ms,
+            own.max_queued_rows,
+            own.tensorflow_intra_op_parallelism,
+        ),
         limits=Limits(body_bytes=own.max_body_bytes),
         poll_seconds=own.file_system_poll_seconds,
         token=token,
@@ -103,9 +110,8 @@ def _serve(own: flags.FlagValues, folders: list[str]) -> None:
     )
     _allow_many_connections()
     server = Server(models, settings, _say)
-    if not _is_loopback(own.host) and not (token and tls):
-        lacking = "without TLS" if token else "without a token" if tls else "without token or TLS"
-        _say(f"warning: anyone who reaches {own.host} may ask, {lacking}")
+    if warning := _warning(own.host, bool(token), bool(tls)):
+        _say(warning)
     server.start()
     scheme = "https" if tls else "http"
     print(f"REST {scheme}://{_address(own.host, server.rest_port)}", flush=True)
@@ -181,6 +187,14 @@ def _tls(certificate: str, key: str) -> tuple[Path, Path] | None:
     if not certificate:
         return None
     return Path(certificate).expanduser(), Path(key).expanduser()
+
+
+def _warning(host: str, token: bool, tls: bool) -> str:
+    """What an address that others reach lacks; empty if nothing, or if none but this machine do."""
+    if _is_loopback(host) or (token and tls):
+        return ""
+    lacking = "without TLS" if token else "without a token" if tls else "without token or TLS"
+    return f"warning: anyone who reaches {host} may ask, {lacking}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -61,6 +61,8 @@ class Loaded:
         graph = tf.Graph()
         config = tf.compat.v1.ConfigProto()
         config.gpu_options.allow_growth = True
+        # Of the process: what its first session says holds for all.
+        config.intra_op_parallelism_threads = settings.op_threads
         # It would go over a queue's function for as long as all else takes together, and what it
         # leaves is no faster: what is exported has been through it.
         config.graph_options.rewrite_options.disable_meta_optimizer = True
