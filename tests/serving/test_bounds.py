@@ -82,6 +82,27 @@ def silent_calls():
         channel.close()
 
 
+def test_a_text_of_ten_megabytes_is_refused_and_the_next_one_answered(echo):
+    """By the limits that a server has unless it is told of others."""
+    server = Running([ServedModel("echo", echo.parent)])
+    server.until(server.server.ready)
+    try:
+        asked = predict_pb2.PredictRequest()
+        asked.model_spec.name = "echo"
+        with grpc.insecure_channel(server.grpc) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            for text, status, code in (
+                (b"a" * 10_000_000, 413, grpc.StatusCode.RESOURCE_EXHAUSTED),
+                (b"a", 200, grpc.StatusCode.OK),
+            ):
+                body = {"instances": [text.decode()]}
+                assert server.http.post("/v1/models/echo:predict", json=body).status_code == status
+                asked.inputs["text"].CopyFrom(tf.make_tensor_proto([text]))
+                assert stub.Predict.future(asked, 60.0).code() is code
+    finally:
+        server.close()
+
+
 def test_a_call_without_a_token_is_refused_before_its_message(echo, silent_calls):
     limits = Limits(requests=4, threads=2)
     guarded = Running([ServedModel("echo", echo.parent)], token="secret", limits=limits)

@@ -135,6 +135,13 @@ def test_a_fault_of_ours_is_logged_without_what_came(caplog):
     assert "KeyError" in caplog.text
 
 
+def test_a_connection_that_is_closed_on_one_side_is_given_up(running):
+    with connect(running) as connection:
+        connection.sendall(HEAD + b"Content-Length: 10\r\n\r\n{")
+        connection.shutdown(socket.SHUT_WR)
+        assert everything(connection) == b""
+
+
 def test_a_body_that_is_broken_off(running):
     with connect(running) as connection:
         connection.sendall(HEAD + b"Content-Length: 10\r\n\r\n{")
