@@ -25,13 +25,15 @@ def main(argv: list[str]) -> None:
     del argv
     callers, out = measuring.numbers("callers", "1,8"), measuring.out()
     with command.quiet():
-        from zoo import benchmark_serving
+        from zoo import benchmark_floor, benchmark_serving
         from zoo.benchmark import machine
 
         found = benchmark_serving.measure(
             Path(_MODEL.value), callers, _SECONDS.value, _WORDS.value, _WAIT.value
         )
+        floor = benchmark_floor.in_own_process(Path(_MODEL.value), _WORDS.value, _SECONDS.value / 4)
     text = f"{machine()}, {date.today()}; {_WORDS.value} words\n\n{benchmark_serving.table(found)}"
+    text += f"\n\nBatches with no one to talk to:\n\n{benchmark_floor.table(floor)}"
     measuring.tell(text, benchmark_serving.as_json(found), out)
 
 

@@ -143,22 +143,26 @@ def measure(
 def table(found: Sequence[Load]) -> str:
     """The figures as Markdown, each with its ratios to what it is held against.
 
+    The last is that of the 99th percentile to what half the single calls take at most.
+
     Example:
         >>> print(table([Load("alone", 1, 100.0, (10.0, 11.0, 12.0))]))
-        | what | callers | texts a second | p50 (ms) | p95 | p99 | of plain | of batches |
-        |---|--:|--:|--:|--:|--:|--:|--:|
-        | alone | 1 | 100 | 10.0 | 11.0 | 12.0 |  |  |
+        | what | callers | texts a second | p50 (ms) | p95 | p99 | of plain | batches | alone |
+        |---|--:|--:|--:|--:|--:|--:|--:|--:|
+        | alone | 1 | 100 | 10.0 | 11.0 | 12.0 |  |  |  |
     """
     plain = {one.callers: one.rows_per_second for one in found if one.what == "plain"}
     whole = next((one.rows_per_second for one in found if one.what == "batches"), None)
+    alone = next((one.milliseconds[0] for one in found if one.what == "alone"), None)
     lines = [
-        "| what | callers | texts a second | p50 (ms) | p95 | p99 | of plain | of batches |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| what | callers | texts a second | p50 (ms) | p95 | p99 | of plain | batches | alone |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for one in found:
         served = one.what.startswith("zoo-serve")
         against = (plain.get(one.callers), whole) if served else (None, None)
-        ratios = (f"{one.rows_per_second / other:.2f}" if other else "" for other in against)
+        ratios = [f"{one.rows_per_second / other:.2f}" if other else "" for other in against]
+        ratios.append(f"{one.milliseconds[2] / alone:.1f}" if served and alone else "")
         times = (f"{time:.1f}" for time in one.milliseconds)
         cells = (one.what, one.callers, f"{one.rows_per_second:,.0f}", *times, *ratios)
         lines.append(f"| {' | '.join(map(str, cells))} |")

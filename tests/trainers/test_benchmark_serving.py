@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.exports import make_trained
-from zoo import benchmark_serving
+from zoo import benchmark_floor, benchmark_serving
 from zoo.benchmark_serving import Load
 from zoo.errors import RunError
 from zoo.export import export
@@ -40,6 +40,8 @@ def test_all_that_is_asked_answers_and_is_written(tmp_path):
     done = run(*flags)
     assert done.returncode == 0, done.stderr
     assert done.stdout == out.with_suffix(".md").read_text("utf-8")
+    floor = done.stdout.partition("Batches with no one to talk to:")[2].splitlines()
+    assert [line.split(" | ")[0] for line in floor[4:]] == ["| 1", "| 8", "| 32", "| 64"]
     found = json.loads(out.with_suffix(".json").read_text("utf-8"))
     assert [(one["what"], one["callers"]) for one in found] == [
         ("alone", 1),
@@ -67,9 +69,18 @@ def test_a_missing_tool_and_a_bad_flag_are_one_line(monkeypatch, tmp_path):
 
 def test_the_table_holds_the_server_against_both_peers():
     times = (1.0, 2.0, 3.0)
-    found = [Load("batches", 1, 1000.0, times)]
+    found = [Load("alone", 1, 400.0, (0.5, 0.6, 0.7)), Load("batches", 1, 1000.0, times)]
     found += [Load("plain", callers, 100.0, times) for callers in (8, 64)]
     found += [Load("zoo-serve, gRPC", callers, 350.0, times) for callers in (8, 64)]
     lines = benchmark_serving.table(found).splitlines()
-    assert lines[2] == "| batches | 1 | 1,000 | 1.0 | 2.0 | 3.0 |  |  |"
-    assert lines[-1] == "| zoo-serve, gRPC | 64 | 350 | 1.0 | 2.0 | 3.0 | 3.50 | 0.35 |"
+    assert lines[3] == "| batches | 1 | 1,000 | 1.0 | 2.0 | 3.0 |  |  |  |"
+    assert lines[-1] == "| zoo-serve, gRPC | 64 | 350 | 1.0 | 2.0 | 3.0 | 3.50 | 0.35 | 6.0 |"
+
+
+def test_a_batch_spends_its_time_on_operations_that_the_profiler_names(tmp_path):
+    model = export(make_trained("bilstm"), "reviews", tmp_path, explain=False)
+    found = benchmark_floor.measure(model, 7, 0.01)
+    assert [one.rows for one in found] == list(benchmark_floor.ROWS)
+    for one in found:
+        assert {"LSTM", "text", "other"} <= set(one.spent)
+        assert min(one.products, *one.spent.values(), *one.milliseconds) > 0
