@@ -56,8 +56,8 @@ def test_decoding_equals_all_at_once(
     outputs, cache = decode(layer, x, sizes, numpy)
     assert_near(outputs, layer(x, x, use_causal_mask=True))
     assert isinstance(cache, AttentionCache)
-    assert cache.key.shape == (B, LIMIT, groups or H, K)
-    assert cache.value.shape == (B, LIMIT, groups or H, V)
+    assert cache.key.shape == (B, groups or H, LIMIT, K)
+    assert cache.value.shape == (B, groups or H, LIMIT, V)
     np.testing.assert_array_equal(numpy(cache.mask), np.arange(LIMIT)[None].repeat(B, 0) < T)
 
 
@@ -157,10 +157,27 @@ def test_a_graph_decodes_with_a_place_that_is_a_tensor(
         assert not any("Xla" in kind for kind in kinds)
 
 
+@pytest.mark.parametrize("place", [-LIMIT - 1, -2, -1, LIMIT, LIMIT + 1])
+def test_a_place_that_is_none_is_not_kept(place, x, randomize, numpy):
+    layer = make_layer(randomize)
+    part, place = x[:, :1], keras.ops.convert_to_tensor(place, dtype="int32")
+    _, cache = layer(part, part, cache=layer.init_cache(B, LIMIT), cache_index=place)
+    assert not numpy(cache.mask).any()
+    assert not numpy(cache.key).any()
+
+
+def test_the_cache_that_is_passed_stays_as_it_is(x, randomize, numpy):
+    layer = make_layer(randomize)
+    empty = layer.init_cache(B, LIMIT)
+    _, cache = layer(x[:, :1], x[:, :1], cache=empty, cache_index=2)
+    assert numpy(cache.key)[:, :, 2].all()
+    assert not numpy(empty.key).any()
+
+
 def test_a_model_takes_and_gives_a_cache_and_is_saved(x, randomize, assert_near, tmp_path):
     layer = MultiHeadAttention(H, K, num_kv_heads=G)
     step = keras.Input((1, D))
-    key, value = (keras.Input((LIMIT, G, K)) for _ in range(2))
+    key, value = (keras.Input((G, LIMIT, K)) for _ in range(2))
     mask = keras.Input((LIMIT,), dtype="bool")
     cache = AttentionCache(key, value, mask)
     outputs = layer(step, step, cache=cache, cache_index=2, return_attention_scores=True)

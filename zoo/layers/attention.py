@@ -11,7 +11,7 @@ from keras import ops
 # Keras makes it public nowhere.
 from keras.src.backend import set_keras_mask
 
-from zoo.layers.attention_cache import AttentionCache, empty, opened, write
+from zoo.layers.attention_cache import AttentionCache, empty, heads_first, opened, write
 from zoo.layers.attention_masks import (
     both,
     check_fits,
@@ -120,7 +120,7 @@ class MultiHeadAttention(AttentionOptions):
         >>> for i in range(5):
         ...     step, cache = layer(x[:, i : i + 1], x[:, i : i + 1], cache=cache, cache_index=i)
         >>> tuple(step.shape), tuple(cache.key.shape)
-        ((1, 1, 7), (1, 5, 2, 3))
+        ((1, 1, 7), (1, 2, 5, 3))
     """
 
     def build(
@@ -229,8 +229,8 @@ class MultiHeadAttention(AttentionOptions):
         if cache is not None:
             new = merged(sides, None, axes, shape)  # bool[B, 1, 1, T]
             cache = write(cache, cache_index, key, value, None if new is None else new[:, 0, 0])
-            key, value, written = cache
-            sides, causal = {"cache": written}, True
+            key, value = heads_first(cache.key), heads_first(cache.value)  # [B, S, G, K]
+            sides, causal = {"cache": cache.mask}, True
             shape = scores_shape(query.shape[:-1], value.shape[:-1], axes, self.num_heads)
         rows, columns = (ops.shape(side)[axes[0]] for side in (query, key))
         plain = type(self)._compute_attention is MultiHeadAttention._compute_attention
@@ -387,7 +387,7 @@ class MultiHeadAttention(AttentionOptions):
         shape = self.compute_output_shape(query.shape, value.shape, key_shape)
         outputs: tuple = (keras.KerasTensor(shape, dtype=self.compute_dtype),)
         if return_attention_scores:
-            keys = value.shape if cache is None else cache[0].shape[:-1]
+            keys = value.shape if cache is None else cache[2].shape
             weights = scores_shape(query.shape, keys, self._axes, self.num_heads)
             outputs += (keras.KerasTensor(weights, dtype=self.compute_dtype),)
         if cache is not None:

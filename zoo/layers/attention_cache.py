@@ -6,21 +6,25 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from zoo.layers.arguments import check_positive
+from zoo.layers.attention_cache_fast import takes, write_one
 
 
 class AttentionCache(NamedTuple):
     """Keys and values of the steps so far, and which of them are there.
 
+    A head's steps stand behind one another, as the products of a query with them want it: in the
+    order of the projections, all of them would be copied at every step.
+
     Args:
-        key: `float[B, S, G, K]`, turned to their places if positions are rotary.
-        value: `float[B, S, G, V]`.
+        key: `float[B, G, S, K]`, turned to their places if positions are rotary.
+        value: `float[B, G, S, V]`.
         mask: `bool[B, S]`, true where a step was written and was real.
 
     Example:
         >>> from zoo.layers import MultiHeadAttention
         >>> cache = MultiHeadAttention(num_heads=4, key_dim=3, num_kv_heads=2).init_cache(1, 7)
         >>> tuple(cache.key.shape), tuple(cache.mask.shape)
-        ((1, 7, 2, 3), (1, 7))
+        ((1, 2, 7, 3), (1, 7))
     """
 
     key: Any
@@ -45,12 +49,12 @@ def empty(
 
     Example:
         >>> tuple(empty(1, 7, 2, (3, 5), "float32").value.shape)
-        (1, 7, 2, 5)
+        (1, 2, 7, 5)
     """
     for name, size in (("batch_size", batch_size), ("max_length", max_length)):
         if not ops.is_tensor(size):
             check_positive(name, size)
-    key, value = (ops.zeros((batch_size, max_length, groups, size), dtype) for size in sizes)
+    key, value = (ops.zeros((batch_size, groups, max_length, size), dtype) for size in sizes)
     return AttentionCache(key, value, ops.zeros((batch_size, max_length), "bool"))
 
 
@@ -78,7 +82,7 @@ def opened(
             are not the same steps, or if they do not fit in.
 
     Example:
-        >>> opened([ops.zeros((1, 3, 1, 1))] * 3, 2, (1, 2, 7), (1, 2, 7))
+        >>> opened(empty(1, 3, 1, (1, 1), "float32"), 2, (1, 2, 7), (1, 2, 7))
         Traceback (most recent call last):
         ValueError: cache_index=2 leaves no place for 2 steps in a cache of 3
     """
@@ -88,7 +92,7 @@ def opened(
     if cache is None:
         return None, 0, None
     cache = AttentionCache(*cache)
-    rows, limit = cache.key.shape[:2]
+    rows, limit = cache.mask.shape
     length = query_shape[1]
     if len(query_shape) != 3 or (None not in (query_shape[0], rows) and query_shape[0] != rows):
         raise ValueError(
@@ -123,21 +127,35 @@ def write(
         Another cache; the one passed stays as it is.
 
     Example:
-        >>> empty, one = ops.zeros((1, 3, 1, 1)), ops.ones((1, 1, 1, 1))
-        >>> more = write(AttentionCache(empty, empty, ops.zeros((1, 3), "bool")), 1, one, one)
+        >>> one = ops.ones((1, 1, 1, 1))
+        >>> more = write(empty(1, 3, 1, (1, 1), "float32"), 1, one, one)
         >>> ops.convert_to_numpy(more.mask).tolist()
         [[False, True, False]]
     """
-    size, length = ops.shape(cache.key)[1], ops.shape(key)[1]
+    mask = ops.ones(ops.shape(key)[:2], "bool") if mask is None else ops.cast(mask, "bool")
+    new = heads_first(key), heads_first(value), mask
+    if takes(cache, new):
+        return AttentionCache(*write_one(cache, index, new))
+    size, length = ops.shape(cache.mask)[1], ops.shape(key)[1]
     # Places are looked up, not sliced: a slice at a place that only the graph knows would take an
     # operation of XLA's in TensorFlow, and JAX would move one that does not fit.
     places = ops.arange(size, dtype="int32") - ops.cast(index, "int32")  # int32[S]
-    new = ops.logical_and(places >= 0, places < length)  # bool[S]
+    written = ops.logical_and(places >= 0, places < length)  # bool[S]
     places = ops.clip(places, 0, length - 1)
-    mask = ops.ones(ops.shape(key)[:2], "bool") if mask is None else ops.cast(mask, "bool")
     parts = []
-    for old, some in zip(cache, (key, value, mask), strict=True):
-        taken = some if key.shape[1] == 1 else ops.take(some, places, axis=1)  # [B, S, G, K]
-        wide = ops.reshape(new, (1, size, *(1 for _ in old.shape[2:])))  # bool[1, S, 1, 1]
+    for old, some in zip(cache, new, strict=True):
+        axis = len(old.shape) // 2  # of the steps
+        taken = some if key.shape[1] == 1 else ops.take(some, places, axis=axis)  # [B, G, S, K]
+        wide = ops.reshape(written, (size, *(1 for _ in old.shape[axis + 1 :])))  # bool[S, 1]
         parts.append(ops.where(wide, ops.cast(taken, old.dtype), old))
     return AttentionCache(*parts)
+
+
+def heads_first(x: Any) -> Any:
+    """From the order of projections to that of a cache, `[B, S, G, K]` to `[B, G, S, K]`, or back.
+
+    Example:
+        >>> tuple(heads_first(ops.ones((1, 7, 2, 3))).shape)
+        (1, 2, 7, 3)
+    """
+    return ops.transpose(x, (0, 2, 1, 3))

@@ -1,12 +1,45 @@
 """The projections of attention: one matrix for all heads, over the last axes."""
 
+import math
 import string
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from zoo.layers.arguments import copied
+
+
+class Projection(keras.layers.EinsumDense):
+    """`keras.layers.EinsumDense`, which takes one step as the product of two matrices.
+
+    As the einsum has it, every row would be a product of its own, which costs several times what it
+    computes: a step of generation is made of these.
+
+    Args:
+        equation: of `EinsumDense`, its first input a batch, its steps, and what is summed over.
+        *args: of `EinsumDense`.
+        **kwargs: of `EinsumDense`.
+
+    Example:
+        >>> layer = Projection("abc,cde->abde", (None, 2, 3))
+        >>> tuple(layer(ops.ones((4, 1, 7))).shape)
+        (4, 1, 2, 3)
+    """
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The projection."""
+        if inputs.shape[1] != 1:
+            return super().call(inputs, training=training)
+        sizes = tuple(self.kernel.shape[len(inputs.shape) - 2 :])
+        rows = ops.reshape(inputs, (-1, math.prod(inputs.shape[2:])))  # [B, D]
+        kernel = ops.reshape(self.kernel, (rows.shape[1], math.prod(sizes)))  # [D, H K]
+        x = ops.matmul(rows, kernel)  # [B, H K]
+        if self.bias is not None:
+            x = x + ops.reshape(self.bias, (-1,))
+        x = ops.reshape(x, (-1, 1, *sizes))  # [B, 1, H, K]
+        return x if self.activation is None else self.activation(x)
 
 
 def make_projection(
@@ -45,7 +78,8 @@ def make_projection(
     free = "".join(next(letters) for _ in shape[:-bound])
     summed = "".join(next(letters) for _ in shape[-bound:])
     made = "".join(next(letters) for _ in sizes)
-    layer = keras.layers.EinsumDense(
+    kind = Projection if len(free) == 2 else keras.layers.EinsumDense
+    layer = kind(
         f"{free}{summed},{summed}{made}->{free}{made}",
         output_shape=(*(None for _ in free[1:]), *sizes),
         bias_axes=made if use_bias else None,

@@ -110,7 +110,14 @@ def attend(
             return fused_attention(query, key, value, flash_attention=flash_attention, **same), None
         if takes(query, key, value, **same):
             return blocked_attention(query, key, value, **same), None
-    context, weights = portable_attention(query, key, value, dropout=dropout, axes=axes, **same)
+    ordered = causal or window is not None
+    alone = len(query.shape) == 4 and query.shape[1] == 1 and key.shape[1] != 0
+    if alone and dropout is None and not ordered:
+        context, weights = one_query_attention(
+            query, key, value, same["scale"], mask, bias, soft_cap
+        )
+    else:
+        context, weights = portable_attention(query, key, value, dropout=dropout, axes=axes, **same)
     return context, weights if return_weights else None
 
 
@@ -166,6 +173,58 @@ def portable_attention(
     scores = ops.einsum(equations[0], _split(query, -2, groups), key)  # [B, G, H/G, T, S]
     place = -2 * len(axes) - 1
     scores = _join(scores, place, heads, groups)  # [B, H, T, S]
+    mask = None if mask is None else ops.cast(mask, "bool")
+    rows, columns = (ops.shape(side)[axes[0]] for side in (query, key))
+    rank = len(query.shape) - 1 + len(axes)
+    mask = both(mask, step_mask(rows, columns, axes, causal, window, rank))
+    weights = _weights(scores, mask, bias, soft_cap, axes)  # [B, H, T, S]
+    used = weights if dropout is None else dropout(weights)
+    context = ops.einsum(equations[1], _split(used, place, groups), value)  # [B, T, G, H/G, V]
+    return _join(context, -2, heads, groups), weights  # [B, T, H, V]
+
+
+def one_query_attention(
+    query: Any, key: Any, value: Any, scale: float, mask: Any, bias: Any, soft_cap: float | None
+) -> tuple[Any, Any]:
+    """What `portable_attention` gives for one query, each head's keys and values as they stand.
+
+    An einsum would turn all of them, which takes longer than the products.
+
+    Args:
+        query: `float[B, 1, H, K]`.
+        key: `float[B, S, G, K]`, of which a cache has each head's steps behind one another.
+        value: `float[B, S, G, V]`, likewise.
+        scale: as there, and so all others.
+        mask: as there; `None` for none.
+        bias: as there; `None` for none.
+        soft_cap: as there; `None` for none.
+
+    Returns:
+        The context `float[B, 1, H, V]`, and the weights, `float[B, H, 1, S]`.
+
+    Example:
+        >>> one = ops.ones((1, 3, 4, 2))
+        >>> context, weights = one_query_attention(one[:, :1], one, one, 1.0, None, None, None)
+        >>> tuple(context.shape), tuple(weights.shape)
+        ((1, 1, 4, 2), (1, 4, 1, 3))
+    """
+    batch, heads, size = ops.shape(query)[0], *query.shape[2:]
+    groups, columns = key.shape[2], ops.shape(key)[1]
+    query = query * ops.cast(scale, query.dtype)
+    query = ops.reshape(query, (batch, groups, heads // groups, size))
+    key, value = (ops.transpose(side, (0, 2, 1, 3)) for side in (key, value))  # [B, G, S, K]
+    scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))  # [B, G, H/G, S]
+    scores = ops.reshape(scores, (batch, heads, 1, columns))
+    weights = _weights(scores, None if mask is None else ops.cast(mask, "bool"), bias, soft_cap)
+    shared = ops.reshape(weights, (batch, groups, heads // groups, columns))
+    context = ops.matmul(shared, value)  # [B, G, H/G, V]
+    return ops.reshape(context, (batch, 1, heads, value.shape[-1])), weights
+
+
+def _weights(
+    scores: Any, mask: Any, bias: Any, soft_cap: float | None, axes: tuple[int, ...] = (1,)
+) -> Any:
+    """The weights of attention, `float[B, H, T, S]`, in the scores' type."""
     # Half precision is too coarse for the sum of a row.
     weights = ops.cast(scores, keras.backend.result_type(scores.dtype, "float32"))
     if keras.backend.standardize_dtype(scores.dtype) == "float16":
@@ -175,20 +234,13 @@ def portable_attention(
         weights = soft_cap * ops.tanh(weights / soft_cap)
     if bias is not None:
         weights = weights + ops.cast(bias, weights.dtype)
-    mask = None if mask is None else ops.cast(mask, "bool")
-    rows, columns = (ops.shape(side)[axes[0]] for side in (query, key))
-    rank = len(query.shape) - 1 + len(axes)
-    mask = both(mask, step_mask(rows, columns, axes, causal, window, rank))
     if mask is not None:
         # Finite, so that a row of nothing but masked scores is no row of NaN on the way.
         weights = ops.where(mask, weights, -1e30)
     weights = softmax(weights, tuple(range(-len(axes), 0)))
     if mask is not None:
         weights = ops.where(mask, weights, 0.0)
-    weights = ops.cast(weights, query.dtype)  # [B, H, T, S]
-    used = weights if dropout is None else dropout(weights)
-    context = ops.einsum(equations[1], _split(used, place, groups), value)  # [B, T, G, H/G, V]
-    return _join(context, -2, heads, groups), weights  # [B, T, H, V]
+    return ops.cast(weights, scores.dtype)
 
 
 def _split(x: Any, place: int, groups: int) -> Any:
@@ -219,6 +271,10 @@ def softmax(scores: Any, axes: tuple[int, ...]) -> Any:
         >>> ops.convert_to_numpy(softmax(ops.ones((1, 2, 2)), (-2, -1))).tolist()
         [[[0.25, 0.25], [0.25, 0.25]]]
     """
+    if axes == (-1,) and scores.shape[-2] == 1 and scores.shape[-1] != 0:
+        # Of one query, TensorFlow's own spends most of its time waking threads.
+        powers = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
+        return powers / ops.sum(powers, axis=-1, keepdims=True)
     if axes == (-1,) and scores.shape[-1] != 1 and len(scores.shape) <= 5:
         return ops.softmax(scores, axis=-1)
     return ops.exp(scores - ops.logsumexp(scores, axis=axes, keepdims=True))

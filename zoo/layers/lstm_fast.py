@@ -14,6 +14,7 @@ from keras import ops
 
 from zoo.layers import lstm_packed_fast
 from zoo.layers.own_gradient_fast import plain_loops_wanted
+from zoo.layers.xla_fast import inside_xla
 
 # One operation for all steps of each half is faster than a loop up to about this many rows.
 BLOCK_ROWS = 16
@@ -56,21 +57,13 @@ def takes(cell: Any, sequences: Any, training: bool, use_cudnn: Any) -> bool:
     if backend == "torch":
         return dtype == "float32" and sequences.device.type == "cpu"
     numbers = dtype in ("float32", "bfloat16")
-    return backend == "tensorflow" and numbers and not (_on_gpu() or _inside_xla())
+    return backend == "tensorflow" and numbers and not (_on_gpu() or inside_xla())
 
 
 def _on_gpu() -> bool:
     import tensorflow as tf
 
     return bool(tf.config.list_logical_devices("GPU"))
-
-
-def _inside_xla() -> bool:
-    import tensorflow as tf
-    from tensorflow.python.ops import control_flow_util
-
-    # There is no public way to ask what will compile the graph.
-    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
 
 def run(

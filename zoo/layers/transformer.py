@@ -67,7 +67,7 @@ class TransformerBlock(keras.layers.Layer):
         >>> step, cache = keras.ops.ones((1, 1, 7)), block.init_cache(1, 5)
         >>> output, cache = block(step, cache=cache, cache_index=0)
         >>> tuple(output.shape), tuple(cache.key.shape)
-        ((1, 1, 7), (1, 5, 2, 3))
+        ((1, 1, 7), (1, 2, 5, 3))
     """
 
     def __init__(
