@@ -200,9 +200,9 @@ def measure(case: str, threads: tuple[int, int], rounds: int = 15) -> dict[str, 
     os.environ["KERAS_BACKEND"] = backend  # a process takes the environment that it starts in
     try:
         if case not in MEMORY:
-            return _fresh(seconds, case, threads, rounds)
+            return fresh(seconds, case, threads, rounds)
         rows, steps, names = MEMORY[case]
-        return {name: _fresh(attention_memory, name, rows, steps) for name in names}
+        return {name: fresh(attention_memory, name, rows, steps) for name in names}
     except (ImportError, BrokenProcessPool) as error:
         raise RunError(f"case {case!r} cannot be measured: {error}") from error
     finally:
@@ -211,7 +211,8 @@ def measure(case: str, threads: tuple[int, int], rounds: int = 15) -> dict[str, 
             os.environ["KERAS_BACKEND"] = before
 
 
-def _fresh(function: Callable, *arguments: Any) -> Any:
+def fresh(function: Callable, *arguments: Any) -> Any:
+    """What a function returns in a process of its own, which holds nothing of what was before."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(function, *arguments).result()
 

@@ -1,0 +1,36 @@
+"""Measure what a run holds in memory as its task grows.
+
+python trainers/benchmark_memory.py --examples=50000,500000,5000000
+"""
+
+from datetime import date
+
+import command
+import measuring
+from absl import flags
+
+from zoo.errors import UsageError
+
+flags.DEFINE_list("examples", ["50000", "500000"], "sizes of tasks, one run each")
+_STEPS = flags.DEFINE_integer("steps", 300, "steps of training", lower_bound=1)
+flags.DEFINE_string("out", "", "write OUT.md and OUT.json; left out: print alone")
+
+
+def main(argv: list[str]) -> None:
+    """Flags in, a table out."""
+    del argv
+    sizes, out = measuring.numbers("examples", "50000,500000"), measuring.out()
+    if sizes != sorted(set(sizes)) or sizes[0] <= 1_000:
+        raise UsageError("--examples cannot work: give rising numbers above 1000")
+    with command.quiet():
+        from zoo import benchmark_memory
+        from zoo.benchmark import machine
+    with command.quiet():
+        found = list(benchmark_memory.measure(sizes, _STEPS.value))
+    about = f"{machine()}, {date.today()}; bag small, {_STEPS.value} steps"
+    text = f"{about}\n\n{benchmark_memory.table(found)}"
+    measuring.tell(text, benchmark_memory.as_json(found), out)
+
+
+if __name__ == "__main__":
+    command.run(main)
