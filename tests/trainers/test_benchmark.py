@@ -69,6 +69,6 @@ def test_both_contestants_of_a_case_do_the_same(policy):
 )
 def test_both_ways_to_write_come_to_the_same_text(family, size):
     contest = benchmark.generate_text(family, size, tokens=7, num_words=19)
-    ours, theirs = (run().numpy() for run in contest.values())
-    assert ours.shape == (1, 7)
+    theirs, ours, scores_alone = (run().numpy() for run in contest.values())
+    assert ours.shape == scores_alone.shape == (1, 7)
     np.testing.assert_array_equal(ours, theirs)
