@@ -3,6 +3,7 @@
 python trainers/benchmark_memory.py --examples=50000,500000,5000000
 """
 
+import sys
 from datetime import date
 
 import command
@@ -25,8 +26,11 @@ def main(argv: list[str]) -> None:
     with command.quiet():
         from zoo import benchmark_memory
         from zoo.benchmark import machine
-    with command.quiet():
-        found = list(benchmark_memory.measure(sizes, _STEPS.value))
+    found = []
+    for one in benchmark_memory.measure(sizes, _STEPS.value):
+        found.append(one)
+        # A large task takes long, and might never end: what is known by then is not lost.
+        print(benchmark_memory.row(one), file=sys.stderr, flush=True)
     about = f"{machine()}, {date.today()}; bag small, {_STEPS.value} steps"
     text = f"{about}\n\n{benchmark_memory.table(found)}"
     measuring.tell(text, benchmark_memory.as_json(found), out)

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -84,14 +85,18 @@ def measure(sizes: Sequence[int], steps: int) -> Iterator[Measured]:
         steps: of training.
 
     Raises:
-        RunError: where the system does not tell a process's memory.
+        RunError: where the system does not tell a process's memory, or has too little of it.
     """
     if not _STATUS.exists():
         raise RunError(f"memory is read from {_STATUS}, and there is none")
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            writing = fresh(write, Path(folder), size)
-            yield Measured(size, writing, *fresh(run, Path(folder), steps))
+            try:
+                writing = fresh(write, Path(folder), size)
+                measured = Measured(size, writing, *fresh(run, Path(folder), steps))
+            except BrokenProcessPool as error:
+                raise RunError(f"{size:,} examples were too many: {error}") from error
+        yield measured
 
 
 def write(data_dir: Path, size: int) -> float:
@@ -205,12 +210,7 @@ def table(found: Sequence[Measured]) -> str:
         f"| examples | writing: s | {' | '.join(titles)} | MB resident, files and all |",
         "|---" * (len(PHASES) + 3) + "|",
     ]
-    for one in found:
-        phases = (f"{one.seconds[name]:.1f}, {one.held_bytes[name] / 1e6:.0f}" for name in PHASES)
-        lines.append(
-            f"| {one.examples:,} | {one.writing_seconds:.1f} | {' | '.join(phases)} | "
-            f"{one.resident_bytes / 1e6:.0f} |"
-        )
+    lines += map(row, found)
     for smaller, larger in itertools.pairwise(found):
         lines += [
             "",
@@ -218,6 +218,21 @@ def table(found: Sequence[Measured]) -> str:
             f"{bytes_per_example(smaller, larger):.1f} bytes more for each.",
         ]
     return "\n".join(lines)
+
+
+def row(one: Measured) -> str:
+    """A line of the table.
+
+    Example:
+        >>> seconds, held = dict.fromkeys(PHASES, 0.5), dict.fromkeys(PHASES, 7_000_000)
+        >>> row(Measured(2_000, 3.0, seconds, held, 9_000_000))
+        '| 2,000 | 3.0 | 0.5, 7 | 0.5, 7 | 0.5, 7 | 0.5, 7 | 9 |'
+    """
+    phases = (f"{one.seconds[name]:.1f}, {one.held_bytes[name] / 1e6:.0f}" for name in PHASES)
+    return (
+        f"| {one.examples:,} | {one.writing_seconds:.1f} | {' | '.join(phases)} | "
+        f"{one.resident_bytes / 1e6:.0f} |"
+    )
 
 
 def as_json(found: Sequence[Measured]) -> str:

@@ -48,9 +48,11 @@ def test_records_are_those_of_the_task(tmp_path, monkeypatch):
 
 
 def test_what_is_held_is_seen():
+    before = benchmark_memory._held_bytes()
     with benchmark_memory._most_held() as most:
-        block = np.ones(50_000_000, "uint8")
-    assert max(most) - most[0] > 0.9 * block.nbytes
+        block = np.ones(200_000_000, "uint8")
+    # What tests before this one held may go meanwhile.
+    assert max(most) - before > 0.5 * block.nbytes
 
 
 def test_the_table_tells_how_memory_grows():
