@@ -191,6 +191,21 @@ def test_masks_do_what_they_do_in_keras(
     assert_near(mine, gradients(theirs, lambda x: theirs(x, mask=mask), [x]))
 
 
+@pytest.mark.parametrize("name", ["all", "backwards", "unrolled"])
+def test_a_mask_may_have_an_axis_more_or_one_row_for_all(name, rng, assert_near, same_weights):
+    """Keras's loop takes both under TensorFlow."""
+    ours, theirs = make_pair(same_weights, **CONFIGURATIONS[name])
+    x, row = rng.normal(size=(B, T, D)).astype("float32"), np.arange(T) < 4
+    mask = np.broadcast_to(row, (B, T))
+    expected = theirs(x, mask=mask)
+    for other in (mask[:, :, None], row[None]):
+        assert_near(ours(x, mask=other), expected)
+        if BACKEND == "tensorflow":
+            assert_near(theirs(x, mask=other), expected)
+    gates = LSTM(U, return_gates=True)
+    assert_near(*(gates(x, mask=m)[1] for m in (mask[:, :, None], mask)))
+
+
 @pytest.mark.parametrize("name", sorted(CONFIGURATIONS))
 def test_every_configuration_does_what_it_does_in_keras(
     name, rng, gradients, assert_near, make_mask, same_weights

@@ -19,6 +19,19 @@ def _of_the_cell(name: str) -> property:
     return property(lambda layer: getattr(layer.cell, name), doc=f"The cell's `{name}`.")
 
 
+def _of_steps(mask: Any, sequences: Any) -> Any:
+    """The mask as `[B, T]`; Keras's loop takes `[B, T, 1]` and `[1, T]` as well."""
+    if isinstance(mask, list | tuple):
+        mask = mask[0]
+    if mask is None:
+        return None
+    if len(mask.shape) == 3 and mask.shape[2] == 1:
+        mask = ops.squeeze(mask, 2)
+    if mask.shape[0] == 1 != sequences.shape[0] and len(mask.shape) == 2:
+        mask = ops.broadcast_to(mask, (ops.shape(sequences)[0], ops.shape(mask)[1]))
+    return mask
+
+
 @keras.saving.register_keras_serializable(package="zoo")
 class LSTM(keras.layers.RNN):
     """An LSTM over time; the equations stand at `LSTMCell`.
@@ -177,8 +190,7 @@ class LSTM(keras.layers.RNN):
         self, sequences: Any, initial_state: Any, mask: Any, training: bool = False
     ) -> Any:
         """Runs the cell over time: by cuDNN where that applies, else by the backend's loop."""
-        if isinstance(mask, list | tuple):
-            mask = mask[0]
+        mask = _of_steps(mask, sequences)
         if self.stateful:
             # Under PyTorch, the states are overwritten in place, which would spoil the gradient.
             initial_state = [ops.copy(state) for state in initial_state]
@@ -310,7 +322,7 @@ class LSTM(keras.layers.RNN):
             ops.cast(sequences, dtype),
             [ops.cast(state, dtype) for state in initial_state],
             go_backwards=self.go_backwards,
-            mask=mask[0] if isinstance(mask, list | tuple) else mask,
+            mask=_of_steps(mask, sequences),
             unroll=self.unroll,
             input_length=sequences.shape[1],
             zero_output_for_mask=True,
