@@ -176,6 +176,23 @@ def test_it_takes_what_is_worth_it(monkeypatch):
     assert not takes(*[tf.cast(large, "int32")] * 3, scale=1.0)
 
 
+@pytest.mark.parametrize("kept", [0, attention_blocks_fast.KEPT], ids=["anew", "kept"])
+@pytest.mark.parametrize("options", [{}, {"causal": True}, {"soft_cap": 1.5}], ids=str)
+def test_the_gradient_has_a_gradient(options, kept, rng, monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(attention_blocks_fast, "KEPT", kept)
+    tensors = inputs(rng, "float32", 2, 13, 13, 2, 1, 3, 5)
+    found = []
+    for attend in (fast, plain):
+        with tf.GradientTape() as outer:
+            outer.watch(tensors)
+            slopes = results(attend, tensors, **options)[1:]
+            square = sum(tf.reduce_sum(slope**2) for slope in slopes)
+        found.append(outer.gradient(square, tensors))
+    assert_equal(*found)
+
+
 @pytest.mark.parametrize("shape", [(0, 5), (2, 0), (0, 0)], ids=str)
 def test_a_masked_batch_without_rows_or_steps_in_a_graph_that_knows_no_size(shape):
     import tensorflow as tf

@@ -68,7 +68,7 @@ def blocked_attention(
         dV = P^T dC,   dS = P (dC V^T - sum(dC C)),   dQ = dS K,   dK = dS^T Q
 
     where the sum, of each row, is one more column of dC against a column of ones in V. A bias has
-    a gradient too, which costs a second pass, if it is asked for. There are no second derivatives.
+    a gradient too, which costs a second pass, if it is asked for.
 
     Source: Rabe and Staats 2021, "Self-attention Does Not Need O(n^2) Memory"; Dao et al. 2022,
     "FlashAttention", appendix B.
