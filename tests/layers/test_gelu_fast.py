@@ -39,6 +39,28 @@ def test_values_and_slopes_are_those_of_the_equation(dtype, error, shape, rng):
         np.testing.assert_allclose(tf.cast(found, tf.float64), wanted, rtol=error, atol=error)
 
 
+def test_a_graph_that_knows_no_size_gives_the_same(rng):
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 7])])
+    def run(x):
+        y = gelu(x, True)
+        assert y.shape.as_list() == [None, None, 7]
+        return y, tf.gradients(y, x)[0]
+
+    for rows in (0, 1, 600):
+        x = tf.constant(rng.normal(size=(rows, 3, 7)), tf.float32)
+        for found, wanted in zip(run(x), reference(x.numpy().astype("float64")), strict=True):
+            np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_few_sizes_are_compiled():
+    """Batches of other lengths would else be compiled without end."""
+    counts = np.arange(2**19, dtype="int32")
+    sizes = counts + gelu_fast._missing(tf.constant(counts)).numpy()
+    assert len(set(sizes.tolist())) <= 28
+    assert (sizes >= counts).all()
+    assert (sizes <= 1.25 * counts + 2**gelu_fast.LEAST).all()
+
+
 def test_its_far_ends_are_zero_and_itself():
     x = tf.constant([-1e30, -40.0, 40.0, 1e30])
     with tf.GradientTape() as tape:

@@ -9,6 +9,10 @@ import keras
 
 from zoo.layers.own_gradient_fast import own_gradient, plain_loops_wanted
 
+# Each size that occurs is compiled, which takes longer than what it saves in one step. So arrays
+# are filled up to one of a few: multiples of 2**LEAST, and four from a power of two to the next.
+LEAST = 12
+
 
 def gelu(x: Any, training: Any = None) -> Any:
     """The Gaussian error linear unit, exact.
@@ -18,7 +22,8 @@ def gelu(x: Any, training: Any = None) -> Any:
 
     TensorFlow makes these of a dozen operations, each of which reads and writes an array as large
     as a Transformer's widest. While a model trains they are compiled into two, computed in float32
-    whatever comes in; a graph that is to answer alone keeps the plain operations.
+    whatever comes in; a graph that is to answer alone keeps the plain operations. Where sizes may
+    change from call to call, the arrays are filled up to one of a few sizes, by a quarter at most.
 
     Source: Hendrycks and Gimpel 2016, "Gaussian Error Linear Units".
 
@@ -36,7 +41,14 @@ def gelu(x: Any, training: Any = None) -> Any:
     if training is not True or not _takes(x):
         return keras.activations.gelu(x)
     forward, backward = _compiled()
-    return own_gradient(lambda x: (forward(x), lambda upstream: backward(x, upstream)), x)
+
+    def run(x: Any) -> Any:
+        def gradient(upstream: Any) -> Any:
+            return _cut(backward(_filled_up(x), _filled_up(upstream)), x)
+
+        return _cut(forward(_filled_up(x)), x), gradient
+
+    return own_gradient(run, x)
 
 
 def _takes(x: Any) -> bool:
@@ -50,6 +62,32 @@ def _takes(x: Any) -> bool:
     # There is no public way to ask what will compile the graph.
     inside = control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
     return not (inside or tf.config.list_logical_devices("GPU"))
+
+
+def _filled_up(x: Any) -> Any:
+    """All numbers in one row, and zeros behind them if other calls may bring more or fewer."""
+    import tensorflow as tf
+
+    flat = tf.reshape(x, [-1])
+    if x.shape.is_fully_defined() and not tf.executing_eagerly():
+        return flat
+    return tf.pad(flat, [[0, _missing(tf.size(x))]])
+
+
+def _missing(count: Any) -> Any:
+    """How many numbers these, `int32[...]`, lack to the next size that is compiled."""
+    import tensorflow as tf
+
+    double = tf.math.log(tf.cast(tf.maximum(count, 1), tf.float64)) / math.log(2.0)
+    unit = tf.bitwise.left_shift(1, tf.maximum(tf.cast(double, tf.int32) - 2, LEAST))
+    return -count % unit
+
+
+def _cut(flat: Any, x: Any) -> Any:
+    """The inverse of `_filled_up`, in the shape of `x`."""
+    import tensorflow as tf
+
+    return tf.ensure_shape(tf.reshape(flat[: tf.size(x)], tf.shape(x)), x.shape)
 
 
 @functools.cache
