@@ -108,9 +108,9 @@ def test_the_table_and_the_picture_hold_the_figures(recipes):
     assert sorted(out.parent.iterdir()) == sorted(files)
     text = (out.parent / "out.md").read_text("utf-8")
     assert "    python it.py\n" in text
-    assert "8 times of 100, 1 times of all" in text
+    assert "8 for 100, 1 for all" in text
     assert f"| {IMDB} | scratch | 60.00 (50.0 – 70.0) | 65.00 (55.0 – 75.0) | 0, 1 |" in text
-    assert f"| {TWEETS} | scratch | 70.00 (60.0 – 80.0) | 65.00 (65.0 – 65.0) | 0, 1 |" in text
+    assert f"| {TWEETS} | scratch | 70.00 (60.0 – 80.0) | 65.00 | 0, 1 |" in text
     assert "Not finished: 1 runs." in text
     content = json.loads((out.parent / "out.json").read_text("utf-8"))
     assert [cell["labelled_examples"] for cell in content["cells"]] == [100, "all"] * 2

@@ -24,7 +24,7 @@ labelled examples are drawn by the seed, fewer ones among the more; the best epo
 whole validation split. `scratch`, `word_vectors` and `language_model` are the task's recipe, with
 random vectors, with vectors learnt from the task's training texts, and with layers that have told
 words of these texts before, all labels aside; `minilm` is the recipe of a Transformer pretrained on
-other texts. Fewer labels are seen more often, for a multiple of the recipe's epochs:"""
+other texts. Fewer labels are seen more often, the recipe's epochs being multiplied by"""
 
 
 def write(
@@ -76,7 +76,7 @@ def _markdown(
     known: dict[Cell, Row], about: dict[str, Any], command: str, pictures: Sequence[Path]
 ) -> str:
     labels = list(dict.fromkeys(cell.labels for cell in known))
-    often = ", ".join(f"{one.times} times of {one}" for one in labels)
+    often = ", ".join(f"{one.times} for {one}" for one in labels)
     lines = ["# What pretraining buys", "", f"    {command}", "", *head(about)]
     lines += ["", f"{_NOTES} {often}.", ""]
     lines.append(f"| task | beginning | {' | '.join(f'{one} labels' for one in labels)} | seeds |")
@@ -94,8 +94,11 @@ def _markdown(
 
 
 def _accuracy(row: Row) -> str:
+    mean = f"{100 * row.accuracy:.2f}"
+    if len(row.accuracies) == 1:
+        return mean
     least, most = (100 * f(row.accuracies) for f in (min, max))
-    return f"{100 * row.accuracy:.2f} ({least:.1f} – {most:.1f})"
+    return f"{mean} ({least:.1f} – {most:.1f})"
 
 
 def _draw(known: dict[Cell, Row], file: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from zoo.layers.own_gradient_fast import own_gradient, plain_loops_wanted
+from zoo.layers.xla_fast import inside_xla
 
 # Each size that occurs is compiled, which takes longer than what it saves in one step. So arrays
 # are filled up to one of a few: multiples of 2**LEAST, and four from a power of two to the next.
@@ -55,13 +56,10 @@ def _takes(x: Any) -> bool:
     if keras.backend.backend() != "tensorflow" or plain_loops_wanted():
         return False
     import tensorflow as tf
-    from tensorflow.python.ops import control_flow_util
 
     if not isinstance(x, tf.Tensor) or x.dtype not in (tf.float32, tf.bfloat16, tf.float16):
         return False
-    # There is no public way to ask what will compile the graph.
-    inside = control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
-    return not (inside or tf.config.list_logical_devices("GPU"))
+    return not (inside_xla() or tf.config.list_logical_devices("GPU"))
 
 
 def _filled_up(x: Any) -> Any:
