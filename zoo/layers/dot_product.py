@@ -208,7 +208,8 @@ def one_query_attention(
         >>> tuple(context.shape), tuple(weights.shape)
         ((1, 1, 4, 2), (1, 4, 1, 3))
     """
-    batch, heads, size = ops.shape(query)[0], *query.shape[2:]
+    batch = ops.shape(query)[0]
+    heads, size = query.shape[2:]
     groups, columns = key.shape[2], ops.shape(key)[1]
     query = query * ops.cast(scale, query.dtype)
     query = ops.reshape(query, (batch, groups, heads // groups, size))
