@@ -41,6 +41,14 @@ class Projection(keras.layers.EinsumDense):
         x = ops.reshape(x, (-1, 1, *sizes))  # [B, 1, H, K]
         return x if self.activation is None else self.activation(x)
 
+    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
+        """As `EinsumDense` does, which refuses what is derived from it and may compute otherwise.
+
+        Quantised, a layer computes as `EinsumDense` does, and `call` is not asked.
+        """
+        del type_check
+        super().quantize(mode, type_check=False, config=config)
+
 
 def make_projection(
     name: str,
