@@ -44,7 +44,7 @@ def test_the_fast_way_is_the_portable_one(data, gradients, assert_near, randomiz
 
     75 steps are a spell of the gradient, a turn more, and three steps more.
     """
-    rows = data.draw(st.sampled_from([1, 2, 5, 11, 18]), "rows")
+    rows = data.draw(st.sampled_from([1, 2, 5, 18]), "rows")
     steps = data.draw(st.sampled_from([1, 7, 8, 9, 17, 75]), "steps")
     rng = np.random.default_rng(data.draw(st.integers(0, 99), "seed"))
     kind = data.draw(st.sampled_from(["none", "right", "holes", "empty"]), "mask")

@@ -32,10 +32,6 @@ from zoo.layers.lstm_rows_loop import (
 from zoo.layers.lstm_steps_loop import in_one_operation, one_by_one
 from zoo.layers.own_gradient_fast import own_gradient
 
-# In one operation, up to this many rows are not cut into parts: a step reads all weights, whether
-# for one row or for several, and two parts would read them twice.
-FEW_ROWS = 8
-
 
 def run_loop(
     x: Any,
@@ -68,8 +64,7 @@ def run_loop(
     import tensorflow as tf
 
     plain = tf.autograph.experimental.do_not_convert
-    few = False if block is False else block & (tf.shape(x)[0] <= FEW_ROWS)
-    parts, fitting = cut(x, mask, (x.shape[0] or 2) < 2, few)
+    parts, fitting = cut(x, mask, (x.shape[0] or 2) < 2)
 
     def run(x: Any, hidden: Any, cell: Any, *weights: Any) -> Any:
         def forward(keep: bool, sequences: bool) -> tuple[list, list]:

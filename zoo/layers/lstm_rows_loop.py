@@ -32,15 +32,13 @@ class Part(NamedTuple):
     step: Any
 
 
-def cut(sequences: Any, mask: Any, single: bool, whole: Any = False) -> tuple[list[Part], Any]:
+def cut(sequences: Any, mask: Any, single: bool) -> tuple[list[Part], Any]:
     """Cuts a batch into two parts, or leaves it whole.
 
     Args:
         sequences: `float[B, T, D]`.
         mask: `bool[B, T]`, true where a step is real, or `None`.
         single: whether to leave it whole.
-        whole: whether the second part is to hold no row, `bool` or `bool[]`: what a graph may
-            know only once it runs.
 
     Returns:
         The parts, and whether each row's real steps are its first, `bool[]`, `None` without a mask.
@@ -50,11 +48,7 @@ def cut(sequences: Any, mask: Any, single: bool, whole: Any = False) -> tuple[li
     shape = tf.shape(sequences)
     rows, steps = shape[0], shape[1]
     time = tf.range(steps)
-    half, stride, start = (rows + 1) // 2, 2, 1
-    if whole is not False:
-        half, stride, start = (
-            tf.where(whole, *either) for either in ((rows, half), (1, stride), (rows, start))
-        )
+    half = (rows + 1) // 2
     if mask is None:
         cuts = [(0, rows)] if single else [(0, half), (half, rows)]
         parts = []
@@ -78,8 +72,7 @@ def cut(sequences: Any, mask: Any, single: bool, whole: Any = False) -> tuple[li
     real = tf.gather(real, tf.minimum(time, tf.maximum(lengths[:, None] - 1, 0)), batch_dims=1)
     sorted_rows = tf.argsort(lengths, direction="DESCENDING", stable=True)
     # Every other row, so that both have as much work.
-    turn_about = (tf.range(0, rows, stride), tf.range(start, rows, 2))
-    orders = [sorted_rows] if single else [tf.gather(sorted_rows, at) for at in turn_about]
+    orders = [sorted_rows] if single else [sorted_rows[0::2], sorted_rows[1::2]]
     parts = []
     for order in orders:
         of_part = tf.gather(lengths, order)
