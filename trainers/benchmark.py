@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
     for setting in _THREADS.value:
         _counts(setting)
     with command.quiet():
-        from zoo import benchmark
+        from zoo import benchmark, benchmark_table
 
     known = [*benchmark.CASES, *benchmark.MEMORY]
     cases = [name for name in known if _CASES.value in name]
@@ -51,10 +51,12 @@ def main(argv: list[str]) -> None:
             with command.quiet():  # TensorFlow greets every process
                 found = benchmark.measure(case, _counts(setting), _ROUNDS.value)
             results[case][setting] = found
-        print(benchmark.table({case: results[case]}), flush=True)
+        print(benchmark_table.table({case: results[case]}), flush=True)
+    for line in benchmark_table.means(results):
+        print(line)
     if _OUT.value:
         title = f"{benchmark.machine()}, {date.today()}"
-        benchmark.save(Path(_OUT.value), results, title)
+        benchmark_table.save(Path(_OUT.value), results, title)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
     with command.quiet():
         import keras
 
-        from zoo import benchmark, benchmark_gpu
+        from zoo import benchmark_gpu, benchmark_table
 
     if keras.backend.backend() not in ("jax", "torch"):
         raise UsageError("KERAS_BACKEND must be jax or torch here")
@@ -37,10 +37,10 @@ def main(argv: list[str]) -> None:
     results = {}
     for case in cases:
         results[case] = {"gpu": benchmark_gpu.seconds(case, _ROUNDS.value)}
-        print(benchmark.table({case: results[case]}), flush=True)
+        print(benchmark_table.table({case: results[case]}), flush=True)
     if _OUT.value:
         title = f"{benchmark_gpu.machine()}, {date.today()}"
-        benchmark.save(Path(_OUT.value), results, title, picture=False)
+        benchmark_table.save(Path(_OUT.value), results, title, picture=False)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ A case is a function that returns what to time: a dict of names and functions wi
 peer first. Nothing here decides anything; `trainers/benchmark.py` prints what it measures.
 """
 
-import json
-import math
 import os
 import platform
 import resource
@@ -15,7 +13,6 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -24,6 +21,7 @@ import numpy as np
 from zoo.errors import RunError
 
 Contest = dict[str, Callable[[], Any]]
+TRAINING, POLICIES = "lstm training", ("float32", "mixed_bfloat16")
 SHAPES = (
     (32, 128, 64),
     (32, 256, 128),
@@ -145,8 +143,8 @@ def generate_text(family: str, size: str, tokens: int = 512, num_words: int = 20
 
 CASES: dict[str, Callable[[], Contest]] = {
     **{
-        f"lstm training {'x'.join(map(str, shape))} {policy}": partial(train_lstm, *shape, policy)
-        for policy in ("float32", "mixed_bfloat16")
+        f"{TRAINING} {'x'.join(map(str, shape))} {policy}": partial(train_lstm, *shape, policy)
+        for policy in POLICIES
         for shape in SHAPES
     },
     "lstm training, review lengths": train_lstm_on_reviews,
@@ -271,56 +269,6 @@ def attention_memory(name: str, rows: int, steps: int, size: int = 256, heads: i
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step()
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-
-
-def ratio(settings: dict[str, dict[str, float]]) -> float:
-    """The peer's best over ours, each at the setting that is best for it; NaN without a peer.
-
-    Example:
-        >>> ratio({"1x2": {"keras": 3.0, "zoo": 2.0}, "2x2": {"keras": 4.0, "zoo": 1.5}})
-        2.0
-    """
-    peer, *ours = next(iter(settings.values()))
-    best = [min(found[name] for found in settings.values()) for name in (peer, *ours)]
-    return best[0] / best[1] if ours else float("nan")
-
-
-def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """A line a case: what was measured by setting, and the ratio.
-
-    Args:
-        results: seconds, or MiB, by case, thread setting and name.
-
-    Example:
-        >>> print(table({"a": {"1x2": {"keras": 3.0, "zoo": 2.0}}}))
-        a                                               1.50  1x2: keras 3000.0 ms, zoo 2000.0 ms
-    """
-    lines = []
-    for case, settings in results.items():
-        unit, factor = ("MiB", 1) if case in MEMORY else ("ms", 1e3)
-        found = "  ".join(
-            f"{threads}: " + ", ".join(f"{n} {factor * x:.1f} {unit}" for n, x in by_name.items())
-            for threads, by_name in settings.items()
-        )
-        value = ratio(settings)
-        lines.append(f"{case:<46} {value:5.2f}  {found}".replace("  nan", "    –"))
-    return "\n".join(lines)
-
-
-def save(
-    out: Path, results: dict[str, dict[str, dict[str, float]]], title: str, picture: bool = True
-) -> None:
-    """Writes `out` with `.txt`, `.json` and, where matplotlib is installed, `.png` at its end."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".txt").write_text(f"{title}\n\n{table(results)}\n", "utf-8")
-    ratios = {case: ratio(settings) for case, settings in results.items()}
-    ratios = {case: value for case, value in ratios.items() if not math.isnan(value)}
-    content = {"machine and date": title, "seconds or MiB": results, "ratios": ratios}
-    out.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    if picture:
-        from zoo.plots import draw_ratios
-
-        draw_ratios(ratios, title, out.with_suffix(".png"))
 
 
 def machine() -> str:
