@@ -208,3 +208,44 @@ def test_what_is_no_number_behind_a_rows_end_reaches_nothing(steps, training, rn
         found.append([output, *tape.gradient(loss, [padded, *weights])])
     for clean, spoilt in zip(*found, strict=True):
         np.testing.assert_array_equal(clean, spoilt)
+
+
+@tensorflow_alone
+@pytest.mark.parametrize(
+    ("sequences", "masked", "graph", "within", "training"),
+    [
+        (False, True, False, False, True),
+        (True, True, False, True, True),
+        (True, False, True, False, False),
+    ],
+    ids=["last-masked", "masked-graph-within", "whole-graph"],
+)
+def test_the_gradient_has_a_gradient(
+    sequences, masked, graph, within, training, pair, rng, assert_near
+):
+    """That of a penalty on the slopes, as some train with."""
+    import tensorflow as tf
+
+    mask = tf.constant(np.arange(T) < np.array([[T], [3], [0], [T - 2], [1]])) if masked else None
+    inputs = [rng.normal(size=size).astype("float32") for size in ((B, T, D), (B, U), (B, U))]
+    inputs = [tf.constant(array) for array in inputs]
+    found = []
+    for layer in pair(return_sequences=sequences):
+
+        def run(*inputs, layer=layer):
+            return layer(inputs[0], initial_state=inputs[1:], mask=mask, training=training)
+
+        made = tf.function(run) if within else run
+
+        def penalty(*inputs, layer=layer, run=made):
+            with tf.GradientTape() as outer:
+                outer.watch(inputs)
+                with tf.GradientTape() as inner:
+                    inner.watch(inputs)
+                    loss = tf.reduce_sum(tf.sin(run(*inputs)))
+                slopes = inner.gradient(loss, inputs)
+                square = sum(tf.reduce_sum(slope**2) for slope in slopes)
+            return [*slopes, *outer.gradient(square, [*inputs, *layer.trainable_variables])]
+
+        found.append((tf.function(penalty) if graph else penalty)(*inputs))
+    assert_near(*found)

@@ -1,5 +1,6 @@
 """The gradient of an LSTM's loop over time: the same turns, from the end."""
 
+import functools
 from typing import Any
 
 from zoo.layers.lstm_rows_loop import Part, alive, joined, loop, number, places, together, turns
@@ -111,13 +112,16 @@ def _backward(
     def array(count: Any, width: int) -> Any:
         return tf.TensorArray(x.dtype, count, element_shape=[None, width], infer_shape=False)
 
+    def read(place: Any, array: Any) -> Any:
+        return tf.ensure_shape(array.read(place), [None, units])
+
     def spell(length: int, end: Any) -> Any:
         """The body of a loop down to the step `end`, in turns of so many steps."""
 
         def turn(step: Any, d_hidden: Any, d_cell: Any, first: Any, written: tuple) -> tuple:
             step = step - length
             rows = alive(part, step)
-            kept = tf.nest.map_structure(lambda array: array.read(number(step)), arrays)
+            kept = tf.nest.map_structure(functools.partial(read, number(step)), arrays)
             if ragged:
                 d_hidden, d_cell = _grow(d_hidden, rows), _grow(d_cell, rows)
             all_rows = tf.shape(kept["cells"])[0]  # length * b

@@ -18,6 +18,7 @@ import functools
 from typing import Any
 
 from zoo.layers.lstm_backward_loop import gradients
+from zoo.layers.lstm_higher_order_loop import twice_differentiable
 from zoo.layers.lstm_rows_loop import (
     Part,
     alive,
@@ -43,7 +44,7 @@ def run_loop(
     keep: bool,
     block: Any = False,
 ) -> tuple[Any, Any, Any]:
-    """Runs an LSTM over time; its gradient is exact, of first order alone.
+    """Runs an LSTM over time; its gradient is exact, and so are those of its gradient.
 
     Args:
         x: `float[B, T, D]`.
@@ -66,11 +67,15 @@ def run_loop(
     plain = tf.autograph.experimental.do_not_convert
     parts, fitting = cut(x, mask, (x.shape[0] or 2) < 2)
 
-    def run(x: Any, hidden: Any, cell: Any, *weights: Any) -> Any:
+    def run(*values: Any) -> Any:
+        # A tape would follow the loops else, and TensorFlow look for the gradient of each operation
+        # in them where two tapes do.
+        x, hidden, cell, *weights = map(tf.stop_gradient, values)
+
         def forward(keep: bool, sequences: bool) -> tuple[list, list]:
             """Outputs, hidden and cell states of each part, and what each kept."""
             made = [_forward(p, x, hidden, cell, weights, sequences, keep) for p in parts]
-            return [m[:3] for m in made], [m[3] for m in made]
+            return [m[:3] for m in made], [_constant(m[3]) for m in made]
 
         def whole(made: list) -> list:
             shown, *last = zip(*made, strict=True)
@@ -97,12 +102,12 @@ def run_loop(
             # Those of a gather come as slices, sparse ones.
             upstream = tuple(map(tf.convert_to_tensor, upstream))
             of_parts = kept if keep else forward(True, False)[1]
+            inputs = (x, hidden, cell, *weights)
 
             def backward(*upstream: Any) -> tuple:
-                values = (x, hidden, cell, *weights)
-                return gradients(parts, fitting, mask, values, of_parts, upstream, sequences)
+                return gradients(parts, fitting, mask, inputs, of_parts, upstream, sequences)
 
-            return _first_order(backward, upstream)
+            return twice_differentiable(backward, upstream, values, mask, sequences)
 
         return tuple(results), plain(gradient)
 
@@ -110,7 +115,7 @@ def run_loop(
 
 
 def _forward(
-    part: Part, x: Any, hidden: Any, cell: Any, weights: tuple, sequences: bool, keep: bool
+    part: Part, x: Any, hidden: Any, cell: Any, weights: list, sequences: bool, keep: bool
 ) -> tuple[Any, Any, Any, dict]:
     """Outputs `float[b, T, U]` or `None`, the last states `float[b, U]`, and what was kept."""
     import tensorflow as tf
@@ -181,7 +186,7 @@ def _forward(
 
 
 def _block(
-    part: Part, x: Any, hidden: Any, cell: Any, weights: tuple, sequences: bool
+    part: Part, x: Any, hidden: Any, cell: Any, weights: list, sequences: bool
 ) -> tuple[Any, Any, Any]:
     """`_forward` in one operation."""
     import tensorflow as tf
@@ -207,18 +212,14 @@ def _write(place: Any, array: Any, values: Any) -> Any:
     return array.write(place, values)
 
 
-def _first_order(function: Any, upstream: tuple) -> tuple:
-    """What `function` returns, and a word to whoever asks for the gradient of it."""
+def _constant(kept: dict) -> dict:
+    """What is kept, as something of which nobody can ask the gradient.
+
+    TensorFlow else looks for it, and for the gradient of that, where two tapes watch.
+    """
     import tensorflow as tf
 
-    @tf.custom_gradient
-    def once(*upstream: Any) -> Any:
-        def gradient(*_: Any) -> Any:
-            raise NotImplementedError(
-                "the gradient of an LSTM's gradient is not known to its fast path; "
-                "LSTM(..., unroll=True) has it"
-            )
+    def constant(array: Any) -> Any:
+        return tf.TensorArray(array.dtype, flow=tf.stop_gradient(array.flow), infer_shape=False)
 
-        return function(*upstream), gradient
-
-    return once(*upstream)
+    return kept if tf.executing_eagerly() else tf.nest.map_structure(constant, kept)

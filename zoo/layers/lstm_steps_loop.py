@@ -58,7 +58,7 @@ def in_one_operation(x: Any, hidden: Any, cell: Any, stacked: Any, bias: Any) ->
     return Steps([i, f, o, g, tanh], cells, hiddens)
 
 
-def one_by_one(x: Any, hidden: Any, cell: Any, weights: tuple, length: int) -> Steps:
+def one_by_one(x: Any, hidden: Any, cell: Any, weights: list, length: int) -> Steps:
     """The same for bfloat16, with products in it; all else is in float32.
 
     Args:
