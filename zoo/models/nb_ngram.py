@@ -15,11 +15,15 @@ SIZES = {
     "small": {"max_ngram": 2, "num_buckets": 2**19},
     "base": {"max_ngram": 3, "num_buckets": 2**21},
 }
+# Rows that every n-gram has in advance, in each class. Of n-grams of characters most are rare and
+# yet parts of telling words, so that little in advance is better; of words, one.
+CHOICES = {"alpha": ("1", "0.3", "0.1", "0.03", "0.01")}
 SEARCH: Space = {
     "learning_rate": Range(3e-4, 1e-2, log=True),
     "dropout_rate": Range(0.0, 0.4),
     "weight_decay": Range(1e-3, 0.3, log=True),
     "size.max_ngram": Choice((2, 3)),
+    "size.alpha": Choice(CHOICES["alpha"]),
     "batch_tokens": Choice((1000, 2000, 4000, 8000, 16000, 32000)),
 }
 
@@ -39,7 +43,7 @@ def build(
     `FeatureInputs` are a `ValueError`.
     """
     parts.refuse_recurrent_dropout(recurrent_dropout_rate)
-    numbers = parts.resolve_size(size, SIZES)
+    chosen = parts.resolve_size(size, SIZES, CHOICES)
     num_classes = parts.at_least("num_classes", num_classes, 2)
     check_rate("dropout_rate", dropout_rate)
     check_rate("word_dropout_rate", word_dropout_rate)
@@ -50,12 +54,13 @@ def build(
     ids = keras.Input((None,), dtype="int32", name="ids")
     seen = WordDropout(word_dropout_rate, name="word_dropout")(ids)
     ngrams = HashedNgrams(
-        inputs.num_ids, numbers["max_ngram"], numbers["num_buckets"], name="ngrams"
+        inputs.num_ids, chosen["max_ngram"], chosen["num_buckets"], name="ngrams"
     )(seen)
     # As in `parts.classify`: a softmax over logits of half precision would cost the calibration.
     logits = LogCountRatios(
-        inputs.num_ids + numbers["num_buckets"],
+        inputs.num_ids + chosen["num_buckets"],
         num_classes,
+        alpha=float(chosen["alpha"]),
         dropout=dropout_rate,
         dtype="float32",
         name="logits",
