@@ -60,10 +60,12 @@ def test_importing_a_layer():
 
 
 def test_the_page_on_layers_runs():
-    lstm, attention = snippets((ROOT / "docs/layers.md").read_text("utf-8"), "python")
+    lstm, plain, attention = snippets((ROOT / "docs/layers.md").read_text("utf-8"), "python")
     scope = {}
     exec(lstm, scope)
     assert scope["gates"]["f"].shape == (2, 7, 3)
+    exec(plain, scope)
+    assert scope["flat"][4:8] == b"TFL3"
     exec(attention, scope)
     assert scope["step"].shape == (1, 1, 8)
 

@@ -52,6 +52,13 @@ def test_a_mask_of_keys_is_the_value_s_own(inputs, assert_near):
     assert_near(layer(*inputs, attention_mask=mask), layer(*inputs, value_mask=mask))
 
 
+@pytest.mark.parametrize("name", ["query_mask", "value_mask", "key_mask", "attention_mask"])
+def test_a_mask_may_be_a_list(name, inputs, assert_near):
+    shapes = {"query_mask": (B, T), "attention_mask": (B, T, S)}
+    layer, mask = MultiHeadAttention(H, K), some(*shapes.get(name, (B, S)))
+    assert_near(*(layer(*inputs, **{name: given}) for given in (mask.tolist(), mask)))
+
+
 def test_where_a_mask_could_be_of_keys_or_of_pairs_it_is_of_keys():
     keys = full_rank(keras.ops.ones((3, 7)), (1,), (3, 2, 3, 7))
     assert keys.shape == (3, 1, 1, 7)

@@ -223,6 +223,31 @@ def test_an_initial_state_does_what_it_does_in_keras(rng, gradients, assert_near
     assert_near(mine, gradients(theirs, lambda x, h, c: theirs(x, initial_state=[h, c]), arrays))
 
 
+def test_beside_an_initial_state_a_mask_counts_that_is_passed(rng, assert_near, same_weights):
+    """One that Keras would hand on by itself does not, as in Keras."""
+    ours, theirs = make_pair(same_weights)
+    x = rng.normal(size=(B, T, D)).astype("float32")
+    x[:, 3:] = 0
+    state = [rng.normal(size=(B, U)).astype("float32") for _ in range(2)]
+    masked = keras.layers.Masking()(x)
+    for options in ({}, {"mask": np.arange(T) < np.full((B, 1), 3)}):
+        mine, other = (f(masked, initial_state=state, **options) for f in (ours, theirs))
+        assert_near(mine, other)
+    assert_near(ours(masked), theirs(masked))
+
+
+def test_a_cell_of_ones_own_is_asked_for_its_steps(rng, assert_near):
+    class Twice(LSTMCell):
+        def call(self, inputs, states, training=False):
+            output, states = super().call(inputs, states, training)
+            return output * 2, states
+
+    x = rng.normal(size=(B, T, D)).astype("float32")
+    layer, cell = LSTM(U), Twice(U)
+    layer.cell = cell
+    assert_near(layer(x), keras.layers.RNN(cell)(x))
+
+
 def test_a_symbolic_initial_state(rng, assert_near, same_weights):
     ours, theirs = make_pair(same_weights)
     x = rng.normal(size=(B, T, D)).astype("float32")

@@ -15,6 +15,7 @@ from zoo.layers.lstm_equations import LSTMState, lstm_step
 from zoo.layers.masking import LengthMask
 from zoo.layers.min_lstm import MinLSTM, MinLSTMCell, log_space_candidate, min_lstm_gates
 from zoo.layers.ngrams import HashedNgrams
+from zoo.layers.own_gradient_fast import plain_loops
 from zoo.layers.pooling import MaskedPooling
 from zoo.layers.positions import LearnedPositions, SinusoidalPositions
 from zoo.layers.standardization import Standardization
@@ -40,5 +41,6 @@ __all__ = [
     "log_space_candidate",
     "lstm_step",
     "min_lstm_gates",
+    "plain_loops",
     "scaled_dot_product_attention",
 ]

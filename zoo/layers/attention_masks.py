@@ -40,6 +40,7 @@ def full_rank(mask: Any, axes: Sequence[int], shape: Sequence[int | None]) -> An
         ValueError: if the mask has more axes than the scores, or fewer than attention has, or does
             not fit the scores.
     """
+    mask = ops.convert_to_tensor(mask)
     rank, count, given = len(shape), len(axes), tuple(mask.shape)
     if not 2 * count <= len(given) <= rank:
         raise ValueError(
@@ -98,6 +99,7 @@ def side_mask(name: str, mask: Any, axes: Sequence[int], shape: Sequence[int | N
     Raises:
         ValueError: if the mask has not one axis fewer than the inputs, or not their steps.
     """
+    mask = ops.convert_to_tensor(mask)
     given, steps = tuple(mask.shape), len(shape) - len(axes) - 1
     if len(given) != steps:
         raise ValueError(f"{name} must have {steps} axes, not the shape {given}")

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 # cuDNN's LSTM where the backend has one, and a tensor's mask; Keras makes them public nowhere.
-from keras.src.backend import cudnn_ok, get_keras_mask
+from keras.src.backend import cudnn_ok
 from keras.src.backend import lstm as backend_lstm
 from keras.src.backend import rnn as backend_rnn
 
@@ -59,8 +59,9 @@ class LSTM(keras.layers.RNN):
     Call arguments:
         sequences: `float[B, T, D]`.
         initial_state: the pair `[hidden, cell]`, each `float[B, U]`; zeros if left out.
-        mask: `bool[B, T]`, true where a step is real; the sequences' Keras mask if left out.
-            Elsewhere states and output stay as they were after the last real step.
+        mask: `bool[B, T]`, true where a step is real; if left out, the sequences' Keras mask, but
+            none beside an initial state, as in Keras. Elsewhere states and output stay as they were
+            after the last real step.
         training: whether to drop.
 
     Returns:
@@ -283,10 +284,6 @@ class LSTM(keras.layers.RNN):
         training: bool = False,
     ) -> Any:
         """Runs the layer; see the class for shapes."""
-        if mask is None:
-            # Keras fills `mask` in only where the sequences are the one tensor argument: with an
-            # initial state, padding would count.
-            mask = get_keras_mask(sequences)
         if not self.return_gates:
             return super().call(
                 sequences, initial_state=initial_state, mask=mask, training=training

@@ -292,7 +292,9 @@ class LSTMCell(DropoutRNNCell, keras.layers.Layer):
     @property
     def is_plain(self) -> bool:
         """Whether the equations are those of Keras's cell: no option but dropped weights."""
-        return not (self.layer_norm or self.peephole or self.projection_units is not None)
+        options = self.layer_norm or self.peephole or self.projection_units is not None
+        # One of a user's own, made from this one, may compute anything.
+        return not options and type(self).call is LSTMCell.call
 
     def _project(self, values: Any, kernel: Any, mask: Any) -> Any:
         """`values W` of all gates; a list of masks is one for each gate."""

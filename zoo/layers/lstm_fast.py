@@ -164,7 +164,8 @@ def _eager_loop(size: int, units: int, dtype: Any, masked: bool, options: tuple)
     if masked:
         signature.append(tf.TensorSpec([None, None], tf.bool))
 
-    def loop(sequences: Any, state: list, weights: list, mask: Any = None) -> Any:
-        return _loop(options, sequences, state, weights, mask)
+    def loop(*inputs: Any) -> Any:
+        return _loop(options, *inputs)
 
-    return tf.function(loop, signature, autograph=False)
+    # Made at once: TensorFlow would warn of tracing too often after five sizes.
+    return tf.function(loop, signature, autograph=False).get_concrete_function()

@@ -40,12 +40,9 @@ def twice_differentiable(
         inputs, mask = inputs[: len(floats)], (*inputs[len(floats) :], None)[0]
 
         def gradient(*of_slopes: Any) -> tuple:
-            wide = [tf.cast(value, tf.float32) for value in inputs]
-            with tf.GradientTape() as tape:
-                tape.watch(wide)
-                slopes = _slopes(wide[:count], wide[count:], mask, sequences)
-            of_slopes = tuple(tf.cast(value, tf.float32) for value in of_slopes)
-            found = _gradient(tape, slopes, wide, of_slopes)
+            wide = [tf.identity(tf.cast(value, tf.float32)) for value in inputs]
+            slopes = _slopes(wide[:count], wide[count:], mask, sequences)
+            found = _gradient(slopes, wide, [tf.cast(value, tf.float32) for value in of_slopes])
             found = [tf.cast(f, value.dtype) for f, value in zip(found, inputs, strict=True)]
             return (*found, *(None for _ in masks))
 
@@ -55,17 +52,16 @@ def twice_differentiable(
 
 
 def _slopes(upstream: list, values: list, mask: Any, sequences: bool) -> list:
+    results = _equations(mask, *values)
+    first = 0 if sequences else 1
+    return _gradient(results[first:], values, upstream[first:])
+
+
+def _gradient(targets: Any, sources: list, upstream: Any) -> list:
+    """Of the graph, for where a forward-mode derivative is made, tapes see nothing."""
     import tensorflow as tf
 
-    with tf.GradientTape() as tape:
-        tape.watch(values)
-        results = _equations(mask, *values)
-    first = 0 if sequences else 1
-    return _gradient(tape, results[first:], values, upstream[first:])
-
-
-def _gradient(tape: Any, targets: Any, sources: list, upstream: Any) -> list:
-    return tape.gradient(targets, sources, upstream, unconnected_gradients="zero")
+    return tf.gradients(targets, sources, upstream, unconnected_gradients="zero")
 
 
 def _equations(

@@ -68,6 +68,7 @@ def run_loop(
     parts, fitting = cut(x, mask, (x.shape[0] or 2) < 2)
 
     def run(*values: Any) -> Any:
+        _refuse_forward_mode(values)
         # A tape would follow the loops else, and TensorFlow look for the gradient of each operation
         # in them where two tapes do.
         x, hidden, cell, *weights = map(tf.stop_gradient, values)
@@ -210,6 +211,18 @@ def _block(
 
 def _write(place: Any, array: Any, values: Any) -> Any:
     return array.write(place, values)
+
+
+def _refuse_forward_mode(values: tuple) -> None:
+    """An error where TensorFlow would take the derivative to be zero, as it does in a graph.
+
+    It asks each operation for its part as it is made, these ones too, which nothing reads.
+    """
+    import tensorflow as tf
+
+    message = "tf.autodiff.ForwardAccumulator in a graph: put a tf.function around the LSTM's call"
+    for value in values:
+        tf.raw_ops.PreventGradient(input=value, message=message)
 
 
 def _constant(kept: dict) -> dict:
