@@ -157,6 +157,9 @@ CASES: dict[str, Callable[[], Contest]] = {
     "1,000 reviews as batches of ids": batch_reviews,
     "generate 512 words, lstm": partial(generate_text, "lstm", "base"),
     "generate 512 bytes, lstm": partial(generate_text, "lstm", "base", num_words=256),
+    "generate 512 bytes, transformer": partial(
+        generate_text, "transformer", "base,attention=causal", num_words=256
+    ),
     "generate 512 words, transformer": partial(
         generate_text, "transformer", "base,attention=causal"
     ),

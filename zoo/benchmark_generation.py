@@ -63,7 +63,8 @@ def contest(family: str, size: str, tokens: int, num_words: int) -> dict[str, Ca
             return predictor({"ids": row}, training=False)[:, place - 1]  # float32[1, E]
 
     def read_nothing(row: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
-        return tf.gather(table, row[:, place - 1])  # float32[1, E]
+        # Asked for rows of the variable itself, TensorFlow copies it whole at each later read.
+        return tf.gather(tf.convert_to_tensor(table), row[:, place - 1])  # float32[1, E]
 
     ways = {
         "read again": partial(written, read_again),
