@@ -60,7 +60,7 @@ def test_importing_a_layer():
 
 
 def test_the_page_on_layers_runs():
-    lstm, plain, attention = snippets((ROOT / "docs/layers.md").read_text("utf-8"), "python")
+    lstm, plain, attention, around = snippets((ROOT / "docs/layers.md").read_text("utf-8"), "python")
     scope = {}
     exec(lstm, scope)
     assert scope["gates"]["f"].shape == (2, 7, 3)
@@ -68,6 +68,9 @@ def test_the_page_on_layers_runs():
     assert scope["flat"][4:8] == b"TFL3"
     exec(attention, scope)
     assert scope["step"].shape == (1, 1, 8)
+    exec(around, scope)
+    assert scope["pooled"].shape == (2, 8)
+    assert scope["logits"].shape == (2, 2)
 
 
 def test_everything_it_links_to_is_there():
