@@ -60,7 +60,9 @@ def test_importing_a_layer():
 
 
 def test_the_page_on_layers_runs():
-    lstm, plain, attention, around = snippets((ROOT / "docs/layers.md").read_text("utf-8"), "python")
+    lstm, plain, attention, around = snippets(
+        (ROOT / "docs/layers.md").read_text("utf-8"), "python"
+    )
     scope = {}
     exec(lstm, scope)
     assert scope["gates"]["f"].shape == (2, 7, 3)

@@ -71,13 +71,20 @@ def save(
     out: Path, results: dict[str, dict[str, dict[str, float]]], title: str, picture: bool = True
 ) -> None:
     """Writes `out` with `.txt`, `.json` and, where matplotlib is installed, `.png` at its end."""
+    from zoo.checkpoint import replacing  # late: it takes seconds
+
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.with_suffix(".txt").write_text(f"{title}\n\n{table(results)}\n", "utf-8")
     ratios = {case: ratio(settings) for case, settings in results.items()}
     ratios = {case: value for case, value in ratios.items() if not math.isnan(value)}
     content = {"machine and date": title, "seconds or MiB": results, "ratios": ratios}
-    out.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    texts = {
+        ".txt": f"{title}\n\n{table(results)}\n",
+        ".json": json.dumps(content, indent=2) + "\n",
+    }
+    for ending, text in texts.items():
+        with replacing(out.with_name(out.name + ending)) as beside:
+            beside.write_text(text, "utf-8")
     if picture:
         from zoo.plots import draw_ratios
 
-        draw_ratios(ratios, title, out.with_suffix(".png"))
+        draw_ratios(ratios, title, out.with_name(f"{out.name}.png"))
