@@ -26,11 +26,12 @@ def main(argv: list[str]) -> None:
     with command.quiet():
         from zoo import benchmark_memory
         from zoo.benchmark import machine
-    found = []
-    for one in benchmark_memory.measure(sizes, _STEPS.value):
-        found.append(one)
+    found: list[benchmark_memory.Measured] = []
+    for size in sizes:
+        with command.quiet():  # TensorFlow greets every process
+            found += benchmark_memory.measure([size], _STEPS.value)
         # A large task takes long, and might never end: what is known by then is not lost.
-        print(benchmark_memory.row(one), file=sys.stderr, flush=True)
+        print(benchmark_memory.row(found[-1]), file=sys.stderr, flush=True)
     about = f"{machine()}, {date.today()}; bag small, {_STEPS.value} steps"
     text = f"{about}\n\n{benchmark_memory.table(found)}"
     measuring.tell(text, benchmark_memory.as_json(found), out)
