@@ -14,7 +14,7 @@ def twice_differentiable(
 ) -> tuple:
     """What an LSTM's hand-written gradient gives, with a gradient of its own.
 
-    A third one is TensorFlow's; outside a graph, TensorFlow fails to make it.
+    Those of a higher order are TensorFlow's.
 
     Args:
         function: makes the gradient of each of `values` from `upstream`.
@@ -40,6 +40,7 @@ def twice_differentiable(
         inputs, mask = inputs[: len(floats)], (*inputs[len(floats) :], None)[0]
 
         def gradient(*of_slopes: Any) -> tuple:
+            # Of the graph in which this is asked for, whichever it is.
             wide = [tf.identity(tf.cast(value, tf.float32)) for value in inputs]
             slopes = _slopes(wide[:count], wide[count:], mask, sequences)
             found = _gradient(slopes, wide, [tf.cast(value, tf.float32) for value in of_slopes])
