@@ -1,4 +1,4 @@
-"""Within `plain_loops`, TensorFlow's own tools can read an LSTM."""
+"""Within `plain_loops`, the backend's own tools can read an LSTM."""
 
 import keras
 import numpy as np
@@ -6,11 +6,13 @@ import pytest
 
 from zoo.layers import LSTM, plain_loops
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="TensorFlow's tools read its graphs alone"
+BACKEND = keras.backend.backend()
+tensorflow_alone = pytest.mark.skipif(
+    BACKEND != "tensorflow", reason="TensorFlow's tools read its graphs alone"
 )
 
 
+@tensorflow_alone
 def test_a_call_in_training_is_saved_and_differentiated(rng, assert_near, tmp_path):
     import tensorflow as tf
 
@@ -31,6 +33,7 @@ def test_a_call_in_training_is_saved_and_differentiated(rng, assert_near, tmp_pa
     assert_near(*slopes)
 
 
+@tensorflow_alone
 def test_tensorflow_lite_converts_a_model(rng):
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
@@ -46,3 +49,21 @@ def test_tensorflow_lite_converts_a_model(rng):
     interpreter.invoke()
     found = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
     np.testing.assert_allclose(found, model(x), atol=1e-5)
+
+
+# PyTorch's own, where it first differentiates forwards.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's tools read its functions alone")
+def test_pytorch_maps_and_differentiates_forwards(rng, assert_near):
+    import torch
+
+    x = torch.tensor(rng.normal(size=(2, 5, 7, 3)).astype("float32"))
+    layer = LSTM(2)
+    layer(x[0])
+    with torch.no_grad():
+        with plain_loops():
+            mapped = torch.func.vmap(layer)(x)
+            _, slope = torch.func.jvp(layer, (x[0],), (x[1],))
+        assert_near(mapped, torch.stack([layer(rows) for rows in x]))
+        ahead, behind = (layer(x[0] + step * x[1]) for step in (1e-2, -1e-2))
+    np.testing.assert_allclose(slope, (ahead - behind) / 2e-2, atol=1e-3)

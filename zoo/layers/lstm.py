@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-# cuDNN's LSTM where the backend has one, and a tensor's mask; Keras makes them public nowhere.
+# cuDNN's LSTM where the backend has one; Keras makes it public nowhere.
 from keras.src.backend import cudnn_ok
 from keras.src.backend import lstm as backend_lstm
 from keras.src.backend import rnn as backend_rnn

@@ -235,4 +235,4 @@ def _constant(kept: dict) -> dict:
     def constant(array: Any) -> Any:
         return tf.TensorArray(array.dtype, flow=tf.stop_gradient(array.flow), infer_shape=False)
 
-    return kept if tf.executing_eagerly() else tf.nest.map_structure(constant, kept)
+    return tf.nest.map_structure(constant, kept)
