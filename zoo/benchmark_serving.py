@@ -89,7 +89,7 @@ def sample_text(words: int) -> str:
 
 
 def measure(
-    model: Path, callers: Sequence[int], seconds: float, words: int, wait_ms: float = 0.0
+    model: Path, callers: Sequence[int], seconds: float, words: int, wait_ms: float = 1.0
 ) -> list[Load]:
     """Measures all of it, one after the other.
 

@@ -12,6 +12,7 @@ from tests.serving.saved import copy_version
 from zoo.errors import RunError
 from zoo.serving.batching import Batcher, BatchSettings, Lanes, lanes_of
 from zoo.serving.failure import Failure
+from zoo.serving.predict import Queue
 from zoo.serving.signatures import PREDICT, Signature, Spec
 from zoo.serving.versions import Loaded
 from zoo.serving.warmup import FILE
@@ -81,9 +82,13 @@ def test_rows_of_very_different_length_go_separate_ways_and_come_back_in_order()
     batcher = Batcher(signature({"text": TEXT}), lanes, [run(0), run(1), run(2)], run(9), 2)
     lengths = [500, 3, 50, 4, 5, 600]
     given = {"text": np.array([b"a" * length for length in lengths], object)}
-    (answer,) = batcher(given, lambda: None)
+    (answer,) = batcher(given, lambda: None, alone=False)
     assert answer.tolist() == lengths
     assert seen == [(0, [3, 4]), (0, [5]), (1, [50]), (2, [500, 600])]
+    seen.clear()
+    (answer,) = batcher(given, lambda: None, alone=True)
+    assert answer.tolist() == lengths
+    assert seen == [(9, [3, 4]), (9, [5]), (9, [50]), (9, [500, 600])], "no queue was asked"
 
 
 def test_a_long_request_stops_when_nobody_waits_any_more():
@@ -97,7 +102,7 @@ def test_a_long_request_stops_when_nobody_waits_any_more():
     batcher = Batcher(signature({"text": TEXT}), Lanes(None, (), False), [run], run, 1)
     calls_before = len(calls)
     with pytest.raises(TimeoutError):
-        batcher({"text": np.array([b""] * 5, object)}, go_on)
+        batcher({"text": np.array([b""] * 5, object)}, go_on, alone=False)
     assert len(calls) - calls_before == 2
 
 
@@ -131,6 +136,18 @@ def test_callers_share_batches_with_rows_of_like_length_alone(echo):
     loaded.close()
     assert seen.pop(0) == 1, "a long text waits with no short one"
     assert max(seen.values()) > 1
+
+
+def test_whoever_has_company_or_had_it_last_waits_for_more():
+    queue = Queue(9)
+    with queue.admitted(1) as alone:
+        assert alone
+        with queue.admitted(2) as more:
+            assert not more
+    with queue.admitted(1) as alone:
+        assert not alone, "they will be back"
+    with queue.admitted(1) as alone:
+        assert alone
 
 
 def test_a_full_batch_does_not_wait(echo):

@@ -27,6 +27,15 @@ def connect(running):
     return socket.create_connection(("127.0.0.1", running.server.rest_port), timeout=30)
 
 
+def until(connection, wanted, times=1):
+    """Reads on until what is wanted has come so often."""
+    received = b""
+    while received.count(wanted) < times:
+        chunk = connection.recv(65536)
+        assert chunk, received
+        received += chunk
+
+
 def everything(connection):
     """What the server sends until it closes."""
     received = b""
@@ -114,9 +123,7 @@ def test_who_sends_no_headers_is_given_up_on(running):
 def test_so_is_who_begins_a_second_request_and_does_not_go_on(running):
     with connect(running) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        received = b""
-        while not received.endswith(b'{"status":"alive"}'):
-            received += connection.recv(65536)
+        until(connection, b'{"status":"alive"}')
         connection.sendall(b"GET /hea")
         assert everything(connection) == b""
 
@@ -161,6 +168,40 @@ def test_what_is_no_http(running, sent):
         connection.sendall(sent)
         code, error = said(everything(connection))
     assert (code, error) == (400, "Invalid HTTP request received.")
+
+
+def test_an_upgrade_that_is_not_offered_leaves_the_body_be(running):
+    """As Java's client asks for HTTP/2 with every first request."""
+    body = b'{"instances": ["a film"]}'
+    head = HEAD + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
+    with connect(running) as connection:
+        for _ in range(2):
+            connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            until(connection, b'"predictions"')
+
+
+def test_requests_behind_one_another(running):
+    one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with connect(running) as connection:
+        connection.sendall(one * 3)
+        until(connection, b'{"status":"alive"}', times=3)
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_empty_lines_keep_no_connection(running, before):
+    with connect(running) as connection:
+        connection.sendall(before + b"\r\n")
+        everything(connection)
+
+
+def test_who_goes_on_sending_what_was_answered_is_given_up_on(running):
+    with connect(running) as connection:
+        connection.sendall(
+            b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n"
+        )
+        assert connection.recv(65536).startswith(b"HTTP/1.1 404")
+        connection.sendall(b"a")
+        assert everything(connection) == b""
 
 
 def test_headers_without_end(running):

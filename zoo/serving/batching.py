@@ -45,8 +45,8 @@ class BatchSettings:
             threads spend more on taking turns than either spends on its half.
     """
 
-    max_rows: int = 32
-    wait_ms: float = 0.0
+    max_rows: int = 16
+    wait_ms: float = 1.0
     max_queued: int = 4096
     op_threads: int = 1
 
@@ -206,35 +206,39 @@ class Batcher:
         self._alone = alone
         self._max_rows = max_rows
 
-    def __call__(self, given: dict[str, np.ndarray], go_on: Callable[[], None]) -> list[np.ndarray]:
+    def __call__(
+        self, given: dict[str, np.ndarray], go_on: Callable[[], None], alone: bool
+    ) -> list[np.ndarray]:
         """Answers rows.
 
         Args:
             given: arrays that the signature has checked.
             go_on: called before each batch; raises if nobody waits for the answer any more.
+            alone: whether no others are there, whom a queue would wait for.
 
         Returns:
             The signature's outputs, in their order; row by row as the inputs.
         """
         rows = len(next(iter(given.values())))
         if not rows:
-            one = self(next(self._lanes.samples(self._signature)), go_on)
+            one = self(next(self._lanes.samples(self._signature)), go_on, alone)
             return [output[:0] for output in one]
         lanes = self._lanes.of(given)
         if rows <= self._max_rows and (lanes == lanes[0]).all():
-            return self._run(int(lanes[0]), given, go_on)
+            return self._run(int(lanes[0]), given, go_on, alone)
         places, parts = [], []
         for lane, place in self._cuts(lanes):
             places.append(place)
-            parts.append(self._run(lane, {key: given[key][place] for key in given}, go_on))
+            rows_of_one = {key: given[key][place] for key in given}
+            parts.append(self._run(lane, rows_of_one, go_on, alone))
         back = np.argsort(np.concatenate(places))
         return [np.concatenate(part)[back] for part in zip(*parts, strict=True)]
 
     def _run(
-        self, lane: int, given: dict[str, np.ndarray], go_on: Callable[[], None]
+        self, lane: int, given: dict[str, np.ndarray], go_on: Callable[[], None], alone: bool
     ) -> list[np.ndarray]:
         go_on()
-        if lane < len(self._runs):
+        if lane < len(self._runs) and not alone:
             try:
                 return self._runs[lane](list(self._lanes.padded(lane, given).values()))
             except _OF_THE_CALL:

@@ -34,7 +34,8 @@ class PatientProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Takes bytes in; a request that is still incomplete is waited for."""
         super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
+        # Nothing that belongs to a request which was answered without it is waited for either.
+        if self.conn.their_state is not h11.IDLE and not self._answered:
             self._wait_no_more()
         elif self._due is None and not self.transport.is_closing():
             self._wait()
@@ -69,6 +70,10 @@ class PatientProtocol(H11Protocol):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
+    @property
+    def _answered(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
     def _wait(self) -> None:
         self._due = self.loop.call_later(self.header_seconds, self._give_up)
 
@@ -79,8 +84,7 @@ class PatientProtocol(H11Protocol):
 
     def _give_up(self) -> None:
         self._due = None
-        answered = self.cycle is None or self.cycle.response_complete
-        if self.conn.their_state is h11.IDLE and answered:
+        if self._answered:
             self.transport.close()
 
     def _wait_for_reading(self) -> None:

@@ -64,11 +64,17 @@ class Queue:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.rows = 0
+        # Whether what came last found others, in this spell of work or, if it began one, the last.
+        self._company = False
         self._lock = threading.Lock()
 
     @contextmanager
-    def admitted(self, rows: int) -> Iterator[None]:
+    def admitted(self, rows: int) -> Iterator[bool]:
         """Counts rows in, and out when they are done.
+
+        Yields:
+            Whether to wait for company would be in vain: there are no others, nor were there any
+            when rows last were here.
 
         Raises:
             Failure: at once, if there is no room for them.
@@ -79,9 +85,11 @@ class Queue:
             if self.rows + rows > self.limit:
                 message = f"the queue is full: {self.rows} of {self.limit} rows wait"
                 raise Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+            alone = not (self.rows or self._company)
+            self._company = self.rows > 0
             self.rows += rows
         try:
-            yield
+            yield alone
         finally:
             with self._lock:
                 self.rows -= rows
@@ -125,8 +133,8 @@ class Predictor:
                 signature = chosen(loaded.signatures, target.signature)
                 _check(signature, method, wanted)
                 given = read(signature)
-                with self.queue.admitted(signature.check(given)):
-                    outputs = loaded.run(signature, given, wanted, go_on)
+                with self.queue.admitted(signature.check(given)) as alone:
+                    outputs = loaded.run(signature, given, wanted, go_on, alone)
                 return Answer(version.number, signature, outputs)
         except Failure:
             raise

@@ -26,7 +26,8 @@ from zoo.serving.signatures import Signature, read_signatures
 from zoo.serving.warmup import requests_of
 
 Rows = dict[str, np.ndarray]
-Answer = Callable[[Rows, Callable[[], None]], list[np.ndarray]]
+# Given rows, what is called before each batch, and whether there are no other callers.
+Answer = Callable[[Rows, Callable[[], None], bool], list[np.ndarray]]
 
 # Rows that are run at once where no queue cuts them into batches.
 _ROWS_ALONE = 8
@@ -86,6 +87,7 @@ class Loaded:
                 graph.finalize()
                 self._answers = {name: answer for name, (answer, _) in made.items()}
                 self._warm_up({name: samples for name, (_, samples) in made.items()})
+            _collect_once()
         except BaseException:
             self.close()
             raise
@@ -96,6 +98,7 @@ class Loaded:
         given: Rows,
         wanted: Collection[str] = (),
         go_on: Callable[[], None] = nobody_left,
+        alone: bool = False,
     ) -> Rows:
         """Answers rows.
 
@@ -104,6 +107,7 @@ class Loaded:
             given: an array for each of its inputs.
             wanted: keys of outputs; all, if there are none.
             go_on: called before each batch; raises if nobody waits for the answer any more.
+            alone: whether no others are there to share a batch with.
 
         Returns:
             An array for each output that is wanted; `object[...]` of bytes for strings.
@@ -116,7 +120,7 @@ class Loaded:
         try:
             if signature.name in self._in_pieces and _rows(ordered) > _ROWS_ALONE:
                 return self._run_in_pieces(signature, ordered, wanted, go_on)
-            values = self._answers[signature.name](ordered, go_on)
+            values = self._answers[signature.name](ordered, go_on, alone)
         except tf.errors.UnavailableError as error:  # how TensorFlow's scheduler says so
             raise Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full") from error
         except tf.errors.OpError as error:
@@ -132,7 +136,7 @@ class Loaded:
         del self._session
         # Its graph is full of circles, which Python would keep until it next looks for them, and
         # the C library keeps what is freed: together a fifth of the process after ten versions.
-        gc.collect()
+        _collect_once()
         with contextlib.suppress(AttributeError):  # glibc alone has it
             ctypes.CDLL(None).malloc_trim(0)
 
@@ -144,10 +148,10 @@ class Loaded:
         shapes: dict[str, tuple[int, ...]] = {}
         for start in range(0, _rows(given), _ROWS_ALONE):
             piece = {key: array[start : start + _ROWS_ALONE] for key, array in given.items()}
-            outputs = _wanted(signature, answer(piece, go_on), wanted)
+            outputs = _wanted(signature, answer(piece, go_on, True), wanted)
             if any(len(array) != _rows(piece) for array in outputs.values()):
                 # What is free is not the number of rows, so the model must see them together.
-                whole = _wanted(signature, answer(given, go_on), wanted)
+                whole = _wanted(signature, answer(given, go_on, True), wanted)
                 check_answer(whole.values(), self._max_elements)
                 return whole
             parts.append(outputs)
@@ -171,7 +175,7 @@ class Loaded:
             batcher = Batcher(signature, lanes, runs, alone, settings.max_rows)
             return batcher, lanes.samples(signature)
 
-        def answer(given: Rows, go_on: Callable[[], None]) -> list[np.ndarray]:
+        def answer(given: Rows, go_on: Callable[[], None], _: bool) -> list[np.ndarray]:
             go_on()
             return alone(list(given.values()))
 
@@ -200,14 +204,29 @@ class Loaded:
             if signature is None:
                 raise RunError(f"its warm-up asks for a signature {request.signature!r}")
             try:
-                self.run(signature, request.inputs)
+                self._ask_both_ways(signature, request.inputs)
             except Failure as failure:
                 raise RunError(f"its warm-up fails: {failure}") from failure
         for name, rows in samples.items():
             for row in rows:
                 # Blank rows are made up here: that a model fails on them says nothing against it.
                 with contextlib.suppress(Failure):
-                    self.run(self.signatures[name], row)
+                    self._ask_both_ways(self.signatures[name], row)
+
+    def _ask_both_ways(self, signature: Signature, rows: Rows) -> None:
+        for alone in (False, True):
+            self.run(signature, rows, alone=alone)
+
+
+def _collect_once() -> None:
+    """Collects Python's garbage, and has what is left passed over from now on.
+
+    To look through all of TensorFlow's objects takes a tenth of a second, in which nobody is
+    answered; and Python would do so again and again, for the sake of a request's few.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _rows(given: Rows) -> int:
