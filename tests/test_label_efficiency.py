@@ -138,3 +138,5 @@ def test_words_are_learnt_for_those_alone_that_are_still_to_run(recipes, tmp_pat
 
 def test_no_beginnings_stand_for_all(recipes):
     assert planned(recipes, starts=()) == planned(recipes)
+    cells, _, _ = planned(recipes, tasks=(IMDB,), starts=())
+    assert {cell.start for cell in cells} == {"scratch", "word_vectors", "language_model"}

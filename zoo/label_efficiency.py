@@ -114,7 +114,8 @@ def plan(
 
     Args:
         tasks: with a recipe `TASK.flags`; for `minilm`, with `TASK-minilm.flags` besides.
-        starts: of `STARTS`; all if empty.
+        starts: of `STARTS`; all if empty, but `minilm`, which has read English, for no task without
+            a recipe for it.
         labels: how many examples have some.
         seeds: of the runs.
         recipes: folder of the flag files.
@@ -130,27 +131,26 @@ def plan(
     for start in starts:
         if start not in STARTS:
             raise unknown_name("start", start, STARTS)
-    starts = starts or STARTS
     cells, words, jobs = list[Cell](), dict[str, Words](), list[Job]()
     for task in dict.fromkeys(tasks):
         if get_task(task).kind != "text" or not get_task(task).test:
             raise UsageError(f"--tasks={task} cannot work: give tasks of texts with a test split")
-        cells += [Cell(task, s, n) for s in dict.fromkeys(starts) for n in dict.fromkeys(labels)]
+        has_minilm = _recipe(recipes, task, "minilm").is_file()
+        here = starts or (STARTS if has_minilm else STARTS[:-1])
+        cells += [Cell(task, s, n) for s in dict.fromkeys(here) for n in dict.fromkeys(labels)]
     for seed in dict.fromkeys(seeds):
         for cell in cells:
-            minilm = cell.start == "minilm"
-            dashed = cell.task.replace("/", "-")
-            file = recipes / f"{dashed}{'-minilm' * minilm}.flags"
+            file = _recipe(recipes, cell.task, cell.start)
             if not file.is_file():
                 raise UsageError(f"--starts={cell.start} cannot work: there is no {file}")
             flags = [f"--flagfile={file}"]
             base = read(flags)
-            if not minilm:
+            if cell.start != "minilm":
                 flags.append(f"--word_vectors={'ppmi' if cell.start == 'word_vectors' else 'none'}")
             if cell.start == "scratch":
                 flags.append("--embedding_step_rate=1")
             if cell.start == "language_model":
-                folder = root / dashed / "words"
+                folder = root / cell.task.replace("/", "-") / "words"
                 words[cell.task] = Words(folder, _words_flags(base))
                 flags.append(f"--pretrained={folder}")
             flags += [
@@ -160,6 +160,11 @@ def plan(
             ]
             jobs.append(Job(read(flags), tuple(flags), cell.name))
     return cells, list(words.values()), jobs
+
+
+def _recipe(recipes: Path, task: str, start: str) -> Path:
+    name = task.replace("/", "-")
+    return recipes / (f"{name}-minilm.flags" if start == "minilm" else f"{name}.flags")
 
 
 def _words_flags(config: Config) -> tuple[str, ...]:
