@@ -16,7 +16,7 @@ _MODEL = flags.DEFINE_string("model", None, "SavedModel, NAME or NAME/VERSION", 
 flags.DEFINE_list("callers", ["1", "8", "64", "256"], "callers at once, one run each")
 _SECONDS = flags.DEFINE_float("seconds", 10.0, "seconds of each run", lower_bound=1.0)
 _WORDS = flags.DEFINE_integer("words", 60, "words of the text that is asked", lower_bound=1)
-_WAIT = flags.DEFINE_float("batch_wait_ms", 1.0, "as zoo-serve's", lower_bound=0.0)
+_WAIT = flags.DEFINE_float("batch_wait_ms", 0.0, "as zoo-serve's", lower_bound=0.0)
 flags.DEFINE_string("out", "", "write OUT.md and OUT.json; left out: print alone")
 
 

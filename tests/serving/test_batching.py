@@ -113,9 +113,17 @@ def test_tracks_of_any_length_are_answered_as_alone(loaded):
         features = rng.random((3, steps, 2), np.float32)
         # A length beyond the last step counts the steps that there are.
         lengths = np.array([steps + 100, steps // 2, 0], np.int32)
-        got = loaded.run(tracks, {"features": features, "lengths": lengths})["sum"]
+        given = {"features": features, "lengths": lengths}
         wanted = [features[0].sum(0), features[1, : steps // 2].sum(0), [0, 0]]
-        np.testing.assert_allclose(got, wanted, rtol=1e-4)
+        for alone in (False, True):
+            got = loaded.run(tracks, given, alone=alone)["sum"]
+            np.testing.assert_allclose(got, wanted, rtol=1e-4)
+
+
+def test_lengths_end_with_the_steps():
+    lanes = Lanes("features", (4,), pads=True)
+    given = {"features": np.zeros((2, 3, 1)), "lengths": np.array([6, 2])}
+    assert lanes.within(given)["lengths"].tolist() == [3, 2]
 
 
 def test_callers_share_batches_with_rows_of_like_length_alone(echo):

@@ -1,5 +1,6 @@
 """What strangers send gets a clear answer, and the next good request is answered."""
 
+import gc
 import json
 import socket
 import threading
@@ -15,7 +16,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from zoo.serving.failure import failure_of
+from zoo.serving.failure import Failure, failure_of
+from zoo.serving.http_protocol import PatientProtocol
 
 PREDICT = "/v1/models/reviews:predict"
 HEAD = b"POST /v1/models/reviews:predict HTTP/1.1\r\nHost: localhost\r\n"
@@ -180,6 +182,30 @@ def test_an_upgrade_that_is_not_offered_leaves_the_body_be(running):
             until(connection, b'"predictions"')
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "rest"])
+def test_refusals_hold_nothing_back(running, protocol):
+    """A circle would keep each until Python looks for some: gRPC calls are open as long."""
+    gc.collect()
+    gc.disable()
+    try:
+        with grpc.insecure_channel(running.grpc) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            asked = predict_pb2.PredictRequest()
+            asked.model_spec.name = "nobody"
+            for _ in range(200):
+                if protocol == "grpc":
+                    code = stub.Predict.future(asked, 60.0).code()
+                    assert code is grpc.StatusCode.NOT_FOUND
+                else:
+                    got = running.http.post("/v1/models/nobody:predict", json={"instances": []})
+                    assert got.status_code == 404
+        failures = [one for one in gc.get_objects() if type(one) is Failure]
+    finally:
+        gc.enable()
+    # One may be on its way still.
+    assert len(failures) < 5
+
+
 def test_requests_behind_one_another(running):
     one = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with connect(running) as connection:
@@ -194,14 +220,30 @@ def test_empty_lines_keep_no_connection(running, before):
         everything(connection)
 
 
-def test_who_goes_on_sending_what_was_answered_is_given_up_on(running):
+def test_who_goes_on_sending_what_was_answered_is_given_up_on(running, monkeypatch):
+    monkeypatch.setattr(PatientProtocol, "rest_seconds", 0.3)
     with connect(running) as connection:
         connection.sendall(
             b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n"
         )
-        assert connection.recv(65536).startswith(b"HTTP/1.1 404")
+        until(connection, b"is not served")
         connection.sendall(b"a")
         assert everything(connection) == b""
+
+
+def test_a_body_that_was_not_needed_may_come_later(running):
+    """The header's half second is not for it, and the next request has a whole one."""
+    with connect(running) as connection:
+        connection.sendall(
+            b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\na"
+        )
+        until(connection, b"404")
+        connection.sendall(b"b")
+        time.sleep(0.4)
+        connection.sendall(b"cdGET /healthz HT")
+        time.sleep(0.3)
+        connection.sendall(b"TP/1.1\r\nHost: localhost\r\n\r\n")
+        until(connection, b'{"status":"alive"}')
 
 
 def test_headers_without_end(running):

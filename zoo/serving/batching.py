@@ -46,7 +46,7 @@ class BatchSettings:
     """
 
     max_rows: int = 16
-    wait_ms: float = 1.0
+    wait_ms: float = 0.0
     max_queued: int = 4096
     op_threads: int = 1
 
@@ -92,9 +92,17 @@ class Lanes:
             return given
         steps = given[self.key].shape[1]
         padding = ((0, 0), (0, self.edges[lane] - steps), (0, 0))
-        # What fills a track up must not count, whatever length its caller says.
-        lengths = np.minimum(given["lengths"], steps)
-        return given | {self.key: np.pad(given[self.key], padding), "lengths": lengths}
+        return given | {self.key: np.pad(given[self.key], padding)}
+
+    def within(self, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The rows with no length beyond the steps that there are.
+
+        What fills a track up must not count, whatever length its caller says; and an answer must
+        not depend on whether there was anything to fill up.
+        """
+        if not self.pads or self.key is None:
+            return given
+        return given | {"lengths": np.minimum(given["lengths"], given[self.key].shape[1])}
 
     def samples(self, signature: Signature) -> Iterator[dict[str, np.ndarray]]:
         """One row for each queue: blank ones, as long as the queue's longest."""
@@ -223,6 +231,7 @@ class Batcher:
         if not rows:
             one = self(next(self._lanes.samples(self._signature)), go_on, alone)
             return [output[:0] for output in one]
+        given = self._lanes.within(given)
         lanes = self._lanes.of(given)
         if rows <= self._max_rows and (lanes == lanes[0]).all():
             return self._run(int(lanes[0]), given, go_on, alone)

@@ -8,7 +8,6 @@ as they appear. SIGTERM and Ctrl-C end the server once all is answered; a second
 """
 
 import contextlib
-import gc
 import ipaddress
 import math
 import os
@@ -38,7 +37,7 @@ def _flags() -> flags.FlagValues:
     whole("grpc_port", 8500, "port for gRPC; 0 for any free one", 0, 65535, own)
     whole("max_body_bytes", 4 << 20, "bytes of a request", 1, 1 << 30, own)
     whole("max_batch_rows", 16, "rows that are run together", 1, 1 << 16, own)
-    number("batch_wait_ms", 1.0, "milliseconds that a batch waits to be full", 0, 10_000, own)
+    number("batch_wait_ms", 0.0, "milliseconds that a batch waits to be full", 0, 10_000, own)
     whole("max_queued_rows", 4096, "rows that may wait", 1, 1 << 24, own)
     threads = "tensorflow_intra_op_parallelism"
     whole(threads, 1, "threads that share one operation; 0 for one of each core", 0, 1 << 10, own)
@@ -110,8 +109,6 @@ def _serve(own: flags.FlagValues, folders: list[str]) -> None:
         hosts=_hosts(own),
     )
     _allow_many_connections()
-    # Requests leave few circles behind; by default Python looks for them after every seventh.
-    gc.set_threshold(50_000)
     server = Server(models, settings, _say)
     if warning := _warning(own.host, bool(token), bool(tls)):
         _say(warning)

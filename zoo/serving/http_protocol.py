@@ -13,14 +13,17 @@ class PatientProtocol(H11Protocol):
     """An HTTP/1.1 connection that waits `header_seconds` for each request's headers, no longer.
 
     uvicorn itself has a limit for the pause between two requests, but none for a caller that sends
-    its first line byte by byte, or nothing at all. Nor does it have one for a caller that does not
+    its first line byte by byte, or nothing at all. Nor does it have one for the rest of a request
+    that has been answered without it, which is here `rest_seconds`, nor for a caller that does not
     read: in each `write_seconds` at least `write_bytes` of what waits for it must go.
     """
 
     header_seconds = 10.0
+    rest_seconds = 30.0
     write_seconds = 30.0
     write_bytes = 1 << 16
     _due: asyncio.TimerHandle | None = None
+    _waits = 0.0
     _unread_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -29,16 +32,19 @@ class PatientProtocol(H11Protocol):
         # So that no answer is too small to be noticed. Not 0: asyncio would pause TLS even when
         # nothing waits.
         transport.set_write_buffer_limits(high=1)
-        self._wait()
+        self._wait(self.header_seconds)
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes in; a request that is still incomplete is waited for."""
         super().data_received(data)
-        # Nothing that belongs to a request which was answered without it is waited for either.
-        if self.conn.their_state is not h11.IDLE and not self._answered:
+        state = self.conn.their_state
+        if state is h11.IDLE:
+            if self._due is None or self.conn.trailing_data[0]:
+                self._wait(self.header_seconds)
+        elif state is h11.SEND_BODY and self._answered:
+            self._wait(self.rest_seconds)
+        else:
             self._wait_no_more()
-        elif self._due is None and not self.transport.is_closing():
-            self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the waiting."""
@@ -74,8 +80,13 @@ class PatientProtocol(H11Protocol):
     def _answered(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
 
-    def _wait(self) -> None:
-        self._due = self.loop.call_later(self.header_seconds, self._give_up)
+    def _wait(self, seconds: float) -> None:
+        if self._due is not None and self._waits == seconds:
+            return
+        self._wait_no_more()
+        if not self.transport.is_closing():
+            self._waits = seconds
+            self._due = self.loop.call_later(seconds, self._give_up)
 
     def _wait_no_more(self) -> None:
         if self._due is not None:

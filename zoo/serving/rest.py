@@ -135,7 +135,10 @@ class RestApi:
                 # What has not come yet is not waited for.
                 unread = isinstance(failure, TooLarge | TooSlow)
                 headers = {"connection": "close"} if unread else None
-                return _error(failure.http_status, str(failure), headers)
+                answer = _error(failure.http_status, str(failure), headers)
+                # Its traceback holds this very frame: a circle, in which the body would stay.
+                del failure
+                return answer
             finally:
                 self._under_way -= 1
                 seconds = time.perf_counter() - start

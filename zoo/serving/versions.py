@@ -9,6 +9,7 @@ import ctypes
 import gc
 import logging
 import math
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ Answer = Callable[[Rows, Callable[[], None], bool], list[np.ndarray]]
 
 # Rows that are run at once where no queue cuts them into batches.
 _ROWS_ALONE = 8
+# What one thread froze, another would neither thaw nor collect.
+_COLLECTING = threading.Lock()
 
 
 def nobody_left() -> None:
@@ -89,7 +92,7 @@ class Loaded:
                 self._warm_up({name: samples for name, (_, samples) in made.items()})
             _collect_once()
         except BaseException:
-            self.close()
+            self._let_go()
             raise
 
     def run(
@@ -131,14 +134,17 @@ class Loaded:
 
     def close(self) -> None:
         """Gives back the memory; nothing may be running."""
-        self._answers = {}
-        self._session.close()
-        del self._session
+        self._let_go()
         # Its graph is full of circles, which Python would keep until it next looks for them, and
         # the C library keeps what is freed: together a fifth of the process after ten versions.
         _collect_once()
         with contextlib.suppress(AttributeError):  # glibc alone has it
             ctypes.CDLL(None).malloc_trim(0)
+
+    def _let_go(self) -> None:
+        self._answers = {}
+        self._session.close()
+        del self._session
 
     def _run_in_pieces(
         self, signature: Signature, given: Rows, wanted: Collection[str], go_on: Callable[[], None]
@@ -214,7 +220,8 @@ class Loaded:
                     self._ask_both_ways(self.signatures[name], row)
 
     def _ask_both_ways(self, signature: Signature, rows: Rows) -> None:
-        for alone in (False, True):
+        queued = isinstance(self._answers[signature.name], Batcher)
+        for alone in (False, True) if queued else (True,):
             self.run(signature, rows, alone=alone)
 
 
@@ -224,9 +231,10 @@ def _collect_once() -> None:
     To look through all of TensorFlow's objects takes a tenth of a second, in which nobody is
     answered; and Python would do so again and again, for the sake of a request's few.
     """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
+    with _COLLECTING:
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
 
 
 def _rows(given: Rows) -> int:
