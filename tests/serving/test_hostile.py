@@ -241,7 +241,7 @@ def test_a_body_that_was_not_needed_may_come_later(running):
         connection.sendall(b"b")
         time.sleep(0.4)
         connection.sendall(b"cdGET /healthz HT")
-        time.sleep(0.3)
+        time.sleep(0.15)
         connection.sendall(b"TP/1.1\r\nHost: localhost\r\n\r\n")
         until(connection, b'{"status":"alive"}')
 
