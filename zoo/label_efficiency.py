@@ -136,7 +136,7 @@ def plan(
         if get_task(task).kind != "text" or not get_task(task).test:
             raise UsageError(f"--tasks={task} cannot work: give tasks of texts with a test split")
         has_minilm = _recipe(recipes, task, "minilm").is_file()
-        here = starts or (STARTS if has_minilm else STARTS[:-1])
+        here = starts or [start for start in STARTS if start != "minilm" or has_minilm]
         cells += [Cell(task, s, n) for s in dict.fromkeys(here) for n in dict.fromkeys(labels)]
     for seed in dict.fromkeys(seeds):
         for cell in cells:
