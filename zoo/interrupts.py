@@ -1,16 +1,22 @@
 """Ctrl-C and SIGTERM, noted as well as raised, so that none is lost and a state can be saved."""
 
 import signal
+import sys
 import threading
+import time
 from types import FrameType
 from typing import Any
+
+_SECONDS_BETWEEN_LOOKS = 0.001
 
 
 class Signals:
     """Notes SIGINT and SIGTERM, and ends the process as they do by default, or when asked to.
 
-    An exception that a signal raises can be lost: Python drops those of a garbage collector's
-    callback, of which JAX has one. `stop` raises it again.
+    An exception that a signal raises can be lost. Python drops those of a garbage collector's
+    callback, of which JAX has one, and of a finaliser: there the signal is sent again a little
+    later. What drops it otherwise, an import or a library's `except`, tells nobody: `stop` raises
+    it again.
 
     Once noted, another signal of the kind does what it did before, for who cannot wait.
 
@@ -23,12 +29,15 @@ class Signals:
         self.caught: int | None = None
         self.patient = False
         self._before: dict[int, Any] = {}
+        self._report: Any = None
+        self._dropping = False
 
     def __enter__(self) -> "Signals":
         # Python lets the main thread alone set handlers.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)
+            self._report, sys.unraisablehook = sys.unraisablehook, self._dropped
         return self
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -36,6 +45,24 @@ class Signals:
         signal.signal(number, self._before[number])
         if not self.patient:
             self.stop()
+
+    def _dropped(self, what: Any) -> None:
+        ours = isinstance(what.exc_value, KeyboardInterrupt | SystemExit)
+        here = threading.current_thread() is threading.main_thread()
+        if self.caught is None or not (ours and here):
+            self._report(what)
+            return
+        # Raised in here it would be dropped again.
+        self._dropping = True
+        signal.signal(self.caught, self._note)
+        again = (threading.get_ident(), self.caught)
+        threading.Thread(target=self._send_again, args=again, daemon=True).start()
+        self._dropping = False  # last: Python looks for signals at calls and jumps
+
+    def _send_again(self, thread: int, number: int) -> None:
+        while self._dropping:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        signal.pthread_kill(thread, number)
 
     def stop(self) -> None:
         """Raises what the signal that was caught stands for, if one was.
@@ -52,3 +79,5 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._before:
+            sys.unraisablehook = self._report

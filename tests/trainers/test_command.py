@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = '''"""Does what --act says."""
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -39,6 +40,23 @@ class Settings:
 command.define(Settings, skip=["hidden"])
 
 
+def drop(number, where):
+    """Is sent a signal while Python drops all exceptions."""
+    def callback(phase, info):
+        gc.callbacks.clear()
+        os.kill(os.getpid(), number)
+
+    class Finalised:
+        def __del__(self):
+            os.kill(os.getpid(), number)
+
+    if where == "collect":
+        gc.callbacks.append(callback)
+        gc.collect()
+    else:
+        Finalised()
+
+
 def main(argv):
     settings = command.read(Settings)
     match settings.act:
@@ -62,6 +80,13 @@ def main(argv):
         case "wait":
             try:
                 print("ready", flush=True)
+                time.sleep(60)
+            finally:
+                print("tidied up", flush=True)
+        case "collect" | "finalise":
+            number = signal.SIGINT if settings.act == "collect" else signal.SIGTERM
+            try:
+                drop(number, settings.act)
                 time.sleep(60)
             finally:
                 print("tidied up", flush=True)
@@ -156,6 +181,12 @@ def test_a_backend_that_is_not_installed_is_one_line(end, tmp_path):
 def test_a_signal_that_an_import_swallows_is_heeded(end):
     code, out, err = end("--act=swallow")
     assert (code, out, err) == (143, "", "")
+
+
+@pytest.mark.parametrize(("act", "code"), [("collect", 130), ("finalise", 143)])
+def test_a_signal_that_python_drops_comes_again(end, act, code):
+    """A collector's callback, of which JAX has one, and a finaliser may raise nothing."""
+    assert end(f"--act={act}") == (code, "tidied up\n", "")
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h", "-help", "--helpshort"])

@@ -84,7 +84,7 @@ def test_a_signal_after_the_last_batch_of_all_is_heeded(whole, data_dir, tmp_pat
 
 
 def test_a_signal_whose_exception_was_swallowed_is_heeded(data_dir, tmp_path, monkeypatch):
-    """As in a garbage collector's callback, of which JAX has one."""
+    """As by a library that goes on after whatever its own work raises."""
     real = pipeline.encode
 
     def encode(*args, **kwargs):
