@@ -22,7 +22,7 @@ $(VENV)/.installed-%: setup.cfg datasets/requirements.txt | $(BIN)/python
 demo: $(VENV)/.installed-plot  ## train on real reviews, export, and ask the SavedModel: within 15 minutes
 	@$(BIN)/python trainers/prepare.py --task=movie_reviews/imdb
 	@$(BIN)/python trainers/train.py --workdir=runs/demo \
-		--flagfile=trainers/recipes/movie_reviews-imdb-bilstm-small.flags
+		--flagfile=trainers/recipes/movie_reviews-imdb.flags
 	@newest=$$(ls -t saved_models/imdb-bilstm/*/saved_model.pb 2>/dev/null | head -n 1); \
 	if [ -n "$$newest" ] && [ "$$newest" -nt runs/demo/model.keras ]; \
 	then echo "already exported to $$(dirname $$newest)"; \

@@ -44,7 +44,8 @@ def read(flags):
 
 def planned(recipes, tasks=(TWEETS,), starts=label_efficiency.STARTS, seeds=(0,)):
     root = recipes.parent / "runs"
-    return label_efficiency.plan(tasks, starts, LABELS, seeds, recipes, root, read)
+    epochs = {"": 10, IMDB: 2}
+    return label_efficiency.plan(tasks, starts, LABELS, epochs, seeds, recipes, root, read)
 
 
 def test_every_place_is_a_job_of_every_seed(recipes):
@@ -75,8 +76,9 @@ def test_the_beginnings_differ_in_nothing_else(recipes):
 
 def test_the_words_are_told_by_the_model_that_begins_with_them(recipes):
     _, (words,), _ = planned(recipes)
-    for flag in ("--tasks=tweets", "--model=lstm", "--size=small", "--objective=causal"):
+    for flag in ("--tasks=tweets", "--model=lstm", "--objective=causal", "--epochs=10"):
         assert flag in words.flags
+    assert "--epochs=2" in planned(recipes, tasks=(IMDB,), starts=())[1][0].flags
     assert not planned(recipes, starts=("scratch",))[1]
 
 
@@ -97,6 +99,14 @@ def test_what_cannot_be_planned_is_told(recipes, changes, told):
 def test_a_number_of_labels_that_is_none_is_told(text):
     with pytest.raises(UsageError, match=r"--labelled_examples=.* cannot work: give how many"):
         Labels.parse(text)
+
+
+@pytest.mark.parametrize("text", ["", "0", "x", "imdb:2", "10,tweets:0", "10,tweets:", "10,20"])
+def test_epochs_that_are_none_are_told(text):
+    with pytest.raises(UsageError, match=r"--word_epochs=.* cannot work: give a number, and"):
+        label_efficiency.read_word_epochs(text.split(",") if text else [])
+    with pytest.raises(UsageError, match="unknown task"):
+        label_efficiency.read_word_epochs(["10", "tweet:3"])
 
 
 def test_the_table_and_the_picture_hold_the_figures(recipes):

@@ -24,6 +24,9 @@ _LABELLED_EXAMPLES = flags.DEFINE_list(
     ["100:8", "500:4", "2000:2", "all:1"],
     "how many, and how often the recipe's epochs they are seen",
 )
+_WORD_EPOCHS = flags.DEFINE_list(
+    "word_epochs", ["10"], "epochs of language_model; those of one task as TASK:EPOCHS"
+)
 planning.define("label_efficiency")
 
 
@@ -39,8 +42,11 @@ def main(argv: list[str]) -> None:
         from zoo.leaderboard_results import Results
 
     labels = [label_efficiency.Labels.parse(text) for text in _LABELLED_EXAMPLES.value]
-    asked = (_TASKS.value, _STARTS.value, labels, seeds, planning.folder("recipes"), root)
-    cells, words, jobs = label_efficiency.plan(*asked, planning.config)
+    epochs = label_efficiency.read_word_epochs(_WORD_EPOCHS.value)
+    asked = (_TASKS.value, _STARTS.value, labels, epochs, seeds)
+    cells, words, jobs = label_efficiency.plan(
+        *asked, planning.folder("recipes"), root, planning.config
+    )
     results = Results(planning.folder("results")) if flags.FLAGS.results else None
     failed = list[str]()
     if not flags.FLAGS.table_only:
@@ -49,7 +55,7 @@ def main(argv: list[str]) -> None:
         failed = leaderboard.run(jobs, root, train, flags.FLAGS.resume, results)
     planning.finish(
         "label_efficiency",
-        ("tasks", "starts", "labelled_examples"),
+        ("tasks", "starts", "labelled_examples", "word_epochs"),
         len(jobs),
         failed,
         lambda out, typed: write(cells, jobs, root, out, typed, results),

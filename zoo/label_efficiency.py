@@ -11,7 +11,7 @@ once a task, for all numbers of labels and all seeds. Runs are jobs of `zoo.lead
 `zoo.label_efficiency_table` makes a table and a picture of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from zoo.run import say
 from zoo.tasks import get_task
 
 STARTS = ("scratch", "word_vectors", "language_model", "minilm")
-_WORDS_EPOCHS = 10
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,31 @@ class Labels:
         return f"{self.examples:,}" if self.examples else "all"
 
 
+def read_word_epochs(texts: Sequence[str]) -> dict[str, int]:
+    """Reads `EPOCHS`, of any task, and `TASK:EPOCHS`, of one that has more text than others.
+
+    Returns:
+        The epochs by task; those of any task by the empty name.
+
+    Raises:
+        UsageError: if that is no such list.
+
+    Example:
+        >>> read_word_epochs(["10", "movie_reviews/imdb:2"])
+        {'': 10, 'movie_reviews/imdb': 2}
+    """
+    pairs = [text.rpartition(":") for text in texts]
+    epochs = {task: int(number) for task, _, number in pairs if number.isdecimal()}
+    if len(epochs) < len(texts) or "" not in epochs or not all(epochs.values()):
+        raise UsageError(
+            f"--word_epochs={','.join(texts)} cannot work: give a number, and perhaps others of "
+            "single tasks, as in 10,movie_reviews/imdb:2"
+        )
+    for task in epochs.keys() - {""}:
+        get_task(task)
+    return epochs
+
+
 @dataclass(frozen=True)
 class Words:
     """A run of `trainers/pretrain.py` that others begin with.
@@ -105,6 +129,7 @@ def plan(
     tasks: Sequence[str],
     starts: Sequence[str],
     labels: Sequence[Labels],
+    word_epochs: Mapping[str, int],
     seeds: Sequence[int],
     recipes: Path,
     root: Path,
@@ -117,6 +142,7 @@ def plan(
         starts: of `STARTS`; all if empty, but `minilm`, which has read English, for no task without
             a recipe for it.
         labels: how many examples have some.
+        word_epochs: how often each text is read before, by `read_word_epochs`.
         seeds: of the runs.
         recipes: folder of the flag files.
         root: folder of the runs.
@@ -151,7 +177,8 @@ def plan(
                 flags.append("--embedding_step_rate=1")
             if cell.start == "language_model":
                 folder = root / cell.task.replace("/", "-") / "words"
-                words[cell.task] = Words(folder, _words_flags(base))
+                epochs = word_epochs.get(cell.task, word_epochs[""])
+                words[cell.task] = Words(folder, _words_flags(base, epochs))
                 flags.append(f"--pretrained={folder}")
             flags += [
                 f"--epochs={base.epochs * cell.labels.times}",
@@ -167,14 +194,14 @@ def _recipe(recipes: Path, task: str, start: str) -> Path:
     return recipes / (f"{name}-minilm.flags" if start == "minilm" else f"{name}.flags")
 
 
-def _words_flags(config: Config) -> tuple[str, ...]:
+def _words_flags(config: Config, epochs: int) -> tuple[str, ...]:
     same = ("model", "size", "unit", "vocabulary_size", "max_length", "batch_tokens")
     return (
         f"--tasks={config.task}",
         *(f"--{name}={getattr(config, name)}" for name in same),
         "--word_vectors=ppmi",
         "--objective=causal",
-        f"--epochs={_WORDS_EPOCHS}",
+        f"--epochs={epochs}",
         "--seed=0",
     )
 
