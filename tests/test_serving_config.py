@@ -12,7 +12,7 @@ import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from tests.kserve import assert_fits
+from tests.openapi import assert_fits
 from zoo.errors import RunError, UsageError
 from zoo.serving_config import write_serving_config
 
@@ -109,10 +109,10 @@ def test_the_parts_of_the_deployment_fit_together(folder):
 
 def test_kserve_takes_the_inference_service(folder):
     document = yaml.safe_load((folder / "inference_service.yaml").read_text("utf-8"))
-    assert_fits(document, "V1beta1InferenceService")
+    assert_fits(document, "kserve", "V1beta1InferenceService")
     for wrong in ({"runtime_version": "2"}, {"minReplicas": "1"}, {"model": {"storageUri": 1}}):
         with pytest.raises(AssertionError):
-            assert_fits({"spec": {"predictor": wrong}}, "V1beta1InferenceService")
+            assert_fits({"spec": {"predictor": wrong}}, "kserve", "V1beta1InferenceService")
     assert document["apiVersion"] == "serving.kserve.io/v1beta1"
     assert document["kind"] == "InferenceService"
     model = document["spec"]["predictor"]["model"]
