@@ -44,7 +44,7 @@ def make_trained(family="bilstm", **changes):
     keras.utils.set_random_seed(11)
     config = replace(Config(task="movie_reviews/imdb", model=family, max_length=13), **changes)
     encoder = TextEncoder(WORDS, TextSettings(max_length=13))
-    model = MODELS[family](TokenInputs(encoder.num_ids), 2, size="small")
+    model = MODELS[family](TokenInputs(encoder.num_ids), 2, size=config.size)
     return Trained(
         config=config,
         task=get_task("movie_reviews/imdb"),

@@ -25,8 +25,8 @@ pytestmark = [
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("saved_models")
     return [
-        export(make_trained(family), family, root).parent
-        for family in ("lstm_attention", "transformer")
+        export(make_trained(family, size=size), family, root).parent
+        for family, size in (("lstm_attention", "small"), ("transformer", "small,num_layers=2"))
     ]
 
 
@@ -104,6 +104,17 @@ def test_two_models_say_what_they_think_of_one_text_and_why(page):
     expect(answers.nth(1).get_by_role("img", name="Gates of")).to_have_count(0)
     for name in ("lstm_attention", "transformer"):
         expect(page.get_by_role("status").first).to_contain_text(f"{name}: ")
+
+
+def test_maps_of_one_block_are_shown_and_those_of_others_on_demand(page):
+    page.get_by_label("Model").select_option("transformer/1")
+    ask(page)
+    heads = page.locator(".answer").get_by_role("img", name="Attention")
+    expect(heads).to_have_count(4)
+    other = page.get_by_text("block 1, 4 heads")
+    other.focus()
+    other.press("Enter")
+    expect(heads).to_have_count(8)
 
 
 def test_maps_are_read_by_keyboard_and_mouse(page):

@@ -98,7 +98,7 @@ function gates(why) {
 }
 
 function attention(why) {
-  const layers = parts(why, "attention_").flatMap(([name, heads]) => {
+  const layers = parts(why, "attention_").map(([name, heads], place) => {
     const reading = make("p", { className: "reading" });
     const count = why.tokens.length;
     const figures = heads.map((head, number) => {
@@ -113,10 +113,12 @@ function attention(why) {
       if (rows.length === 1) Object.assign(canvas.style, { aspectRatio: "auto", height: "2rem" });
       return make("figure", {}, canvas, make("figcaption", { textContent: `head ${number + 1}, up to ${percent(most)}` }));
     });
-    const words = `${name}: each row is a token, each column one that it takes from`;
-    return [make("p", { className: "note", textContent: words }), make("div", { className: "heads" }, ...figures), reading];
+    // Six blocks of twelve heads would push all else off the page.
+    const summary = make("summary", { textContent: `${name}, ${heads.length} ${heads.length === 1 ? "head" : "heads"}` });
+    return make("details", { open: place === 0 }, summary, make("div", { className: "heads" }, ...figures), reading);
   });
-  return layers.length ? [make("h3", { textContent: "Attention" }), ...layers] : [];
+  const words = "Each row is a token, each column one that it takes from.";
+  return layers.length ? [make("h3", { textContent: "Attention" }), make("p", { className: "note", textContent: words }), ...layers] : [];
 }
 
 // The tokens, and what belongs to them, of a text that may be shorter than what is given.
