@@ -22,6 +22,7 @@ class Task:
         test: the same, or `None` where no labelled test data exist.
         kind: `"text"`, or `"features"` for tracks `float32[T, D]`.
         offline: whether `datasets/` prepares it without a network.
+        holds_test_of: tasks whose test texts are among its texts.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Task:
     test: str | None
     kind: Literal["text", "features"] = "text"
     offline: bool = False
+    holds_test_of: tuple[str, ...] = ()
 
     @property
     def splits(self) -> dict[str, str]:
@@ -126,6 +128,7 @@ _ALL = (
         validation="validation",
         test=None,
         offline=True,
+        holds_test_of=("movie_reviews/rotten_tomatoes",),
     ),
     Task(
         name="chinese_reviews",

@@ -27,6 +27,7 @@ from zoo.errors import RunError, UsageError, unknown_name
 from zoo.follower import follow
 from zoo.interrupts import Signals
 from zoo.learner import Learner, divide_logits, logits_function
+from zoo.lineage import refuse_test_texts
 from zoo.prepared import resolve
 from zoo.run import Run, evaluate_split, require_tensorflow, say, say_figures
 from zoo.tasks import Task, get_task
@@ -138,6 +139,7 @@ def _read_data(
     settings, progress = _text_settings(config, task), sys.stderr.isatty()
     known, words = None, tuple[str, ...]()
     if config.warm_start or config.pretrained:
+        refuse_test_texts(config)
         model, classes, words = _load_known(config)
         known = model, classes
     # Word pieces are what the encoder has learnt; words, what the data hold besides.
