@@ -146,6 +146,17 @@ def test_attention_weights_give_the_outputs_of_the_layer(runs):
     np.testing.assert_allclose(outputs[REAL], inner(model, "attention")[REAL], atol=1e-5)
 
 
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_causal_model_is_shown_to_look_at_nothing_behind_a_step(tmp_path, saved):
+    model = MODELS["transformer"](TokenInputs(13), 2, size="small,attention=causal,num_layers=2")
+    if saved:
+        model.save(tmp_path / "model.keras")
+        model = keras.models.load_model(tmp_path / "model.keras")
+    for weights in trace_attention(model, {"ids": IDS}).values():
+        assert not np.triu(weights, 1).any()
+        np.testing.assert_allclose(weights.sum(-1)[0], 1, atol=1e-6)
+
+
 def test_attention_pooling_is_one_row():
     ids = keras.Input((None,), dtype="int32", name="ids")
     x = keras.layers.Embedding(13, 5, mask_zero=True, name="embedding")(ids)

@@ -92,8 +92,15 @@ def attention_of(model: keras.Model, inputs: dict[str, Any]) -> dict[str, Any]:
         if isinstance(layer, TransformerBlock):
             seen = layer.attention_norm(given[0]) if layer.norm == "pre" else given[0]
             attention, given = layer.attention, [seen, seen]
-        _, weights[layer.name] = attention(*given, return_attention_scores=True)
+        _, weights[layer.name] = attention(
+            *given, use_causal_mask=_is_called_causal(layer), return_attention_scores=True
+        )
     return weights
+
+
+def _is_called_causal(layer: keras.Layer) -> bool:
+    """Whether its model calls it with a causal mask, which the call alone remembers."""
+    return any(node.arguments.kwargs.get("use_causal_mask") for node in layer._inbound_nodes)
 
 
 def _inputs_of(model: keras.Model, inputs: dict[str, Any], kinds: Any) -> Any:
