@@ -53,6 +53,11 @@ def test_top_p_leaves_the_nucleus(scores, p):
         assert left.argmax() == row.argmax()
 
 
+def test_the_smallest_top_p_leaves_the_likeliest():
+    kept = keep_top_p(tf.constant([[0.0, 2.0, 1.0]]), 1e-300)
+    np.testing.assert_array_equal(kept, [[-np.inf, 2, -np.inf]])
+
+
 def test_a_top_p_of_one_leaves_everything():
     scores = tf.constant([[0.0, -200.0, -np.inf]])
     np.testing.assert_array_equal(keep_top_p(scores, 1.0), scores)

@@ -19,6 +19,7 @@ from zoo.layers.own_gradient_fast import no_gradients
 from zoo.models.decoder import Decoder
 from zoo.models.words import words_unseen
 from zoo.pretraining import Pretrained, load_pretrained
+from zoo.run import require_tensorflow
 from zoo.sampling import draw
 from zoo.servable import use_no_cudnn
 from zoo.text import FIRST_WORD_ID, PAD_ID, UNKNOWN_ID, TextEncoder, padded
@@ -222,6 +223,7 @@ def load_generator(workdir: str | os.PathLike[str]) -> tuple[Generator, Pretrain
         UsageError: if its model is no causal one, or its tokens are no text, saying what would do.
         RunError: as `load_pretrained`.
     """
+    require_tensorflow()
     pretrained = load_pretrained(workdir)
     config = pretrained.config
     reads_forward = words_unseen(config.model, config.size) == ("next",)

@@ -31,6 +31,7 @@ class GenerationConfig(Settings):
         "choice",
         "below 1, likely words are made likelier, above, less so; 0 takes the likeliest alone",
         at_least=0,
+        at_most=1e6,
     )
     top_k: int = setting(0, "choice", "likeliest words that may come; 0 for all", at_least=0)
     top_p: float = setting(

@@ -32,15 +32,13 @@ def say(text: str) -> None:
 
 
 def require_tensorflow() -> None:
-    """Refuses Keras's other backends, on which nothing here trains.
+    """Refuses Keras's other backends, on which nothing here trains or writes.
 
     Raises:
         UsageError: naming the backend.
     """
     if keras.backend.backend() != "tensorflow":
-        raise UsageError(
-            f"training runs on TensorFlow, not on KERAS_BACKEND={keras.backend.backend()}"
-        )
+        raise UsageError(f"this runs on TensorFlow, not on KERAS_BACKEND={keras.backend.backend()}")
 
 
 class Run:
@@ -114,6 +112,8 @@ class Run:
         known: tuple[keras.Model, tuple[str, ...]] | None,
     ) -> None:
         progress = self._progress
+        if self._checkpoints.numbers():  # other data may have other words, which fit no state
+            self._folder.resume(self._config, data.fingerprint)
         damaged = self._checkpoints.restore()
         # A run that has gone back to its beginning has one of step 0.
         restored = bool(self._checkpoints.numbers())
@@ -121,7 +121,6 @@ class Run:
             before = "the one before it" if restored else "the beginning: there is no other"
             say(f"checkpoint {', '.join(damaged)} damaged and set aside: going on from {before}")
         if restored:
-            self._folder.resume(self._config, data.fingerprint)
             say(f"going on after step {progress.step} of {self._total_steps}")
             return
         if self._config.word_vectors == "ppmi" and isinstance(inputs, TokenInputs):

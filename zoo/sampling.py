@@ -70,7 +70,9 @@ def keep_top_p(scores: tf.Tensor, p: float) -> tf.Tensor:
         return scores
     falling = tf.sort(scores, axis=1, direction="DESCENDING")  # float32[B, V]
     likelier = tf.cumsum(tf.nn.softmax(falling), axis=1, exclusive=True)  # float32[B, V]
-    lowest = tf.reduce_min(tf.where(likelier < p, falling, float("inf")), axis=1, keepdims=True)
+    # A p that float32 has no number for keeps the likeliest still.
+    kept = (likelier < p) | (likelier == 0)  # bool[B, V]
+    lowest = tf.reduce_min(tf.where(kept, falling, float("inf")), axis=1, keepdims=True)
     return tf.where(scores >= lowest, scores, _NEVER)
 
 

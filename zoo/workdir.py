@@ -35,6 +35,7 @@ _OWN_FILES = (
     "metrics.json",
     "log.csv",
     "checkpoints",
+    "tensorboard/events.out.tfevents.*",
     "learning_curve.png",
     "confusion_matrix.png",
     "reliability.png",
@@ -92,7 +93,7 @@ class Workdir:
                 return
         except (RunError, TypeError):
             pass
-        taken = [name for name in _OWN_FILES if (self.path / name).exists()]
+        taken = [name for name in _OWN_FILES if any(self.path.glob(name))]
         if taken:
             raise UsageError(
                 f"{self.path} is no run's folder, and its {', '.join(taken)} would be lost: give "
@@ -108,18 +109,23 @@ class Workdir:
             )
 
     def _locked(self) -> IO[str]:
-        with contextlib.ExitStack() as undo:
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                lock = undo.enter_context(open(self._lock, "w"))
-                # The system lets go of it when the process ends, however it ends.
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunError(f"another process is training in {self.path}") from error
-            except OSError as error:
-                raise RunError(f"cannot write to {self.path}: {error.strerror or error}") from error
-            undo.pop_all()
-            return lock
+        while True:
+            with contextlib.ExitStack() as undo:
+                try:
+                    self.path.mkdir(parents=True, exist_ok=True)
+                    lock = undo.enter_context(open(self._lock, "w"))
+                    # The system lets go of it when the process ends, however it ends.
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise RunError(f"another process is training in {self.path}") from error
+                except OSError as error:
+                    told = error.strerror or error
+                    raise RunError(f"cannot write to {self.path}: {told}") from error
+                # A run that failed as it began may have just removed file and folder.
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(lock.fileno()), self._lock.stat()):
+                        undo.pop_all()
+                        return lock
 
     def begin(self, config: Any, fingerprint: str, vocabulary: Sequence[str]) -> None:
         """Writes down what this run is of."""

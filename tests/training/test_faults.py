@@ -172,10 +172,12 @@ def test_data_made_anew_with_other_examples_are_refused(tmp_path, monkeypatch):
     write_records(task, data_dir, rows=203)
     interrupted_run(monkeypatch, workdir, data_dir)
     shutil.rmtree(data_dir / "movie_reviews")
-    write_records(task, data_dir, rows=204)
-    with pytest.raises(RunError, match="the data of movie_reviews/imdb have changed since the run"):
-        train_and_evaluate(Config(**SMALL), workdir, data_dir)
-    assert checkpoint_names(workdir) == ["ckpt-18", "ckpt-19"]
+    for rows in (204, 3):  # the latter hold fewer words
+        write_records(task, data_dir, rows=rows)
+        with pytest.raises(RunError, match="the data of movie_reviews/imdb have changed since the"):
+            train_and_evaluate(Config(**SMALL), workdir, data_dir)
+        assert checkpoint_names(workdir) == ["ckpt-18", "ckpt-19"]
+        shutil.rmtree(data_dir / "movie_reviews")
 
 
 def test_ids_that_were_damaged_under_a_run_are_made_anew_and_it_goes_on(

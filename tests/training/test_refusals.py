@@ -95,6 +95,31 @@ def test_a_workdir_of_another_configuration_is_refused(whole, data_dir):
     assert train_and_evaluate(same, whole[0], data_dir) == whole[1]
 
 
+def test_a_lock_that_a_failing_run_takes_away_is_taken_anew(tmp_path, monkeypatch):
+    first, real = Workdir(tmp_path / "run").claimed(Config(**SMALL)), fcntl.flock
+    first.__enter__()
+
+    def flock(lock, operation):  # between another's opening of the file and its lock
+        monkeypatch.setattr(fcntl, "flock", real)
+        first.__exit__(None, None, None)
+        real(lock, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with Workdir(tmp_path / "run").claimed(Config(**SMALL)):
+        second = Workdir(tmp_path / "run").claimed(Config(**SMALL))
+        with pytest.raises(RunError, match="another process is training in"):
+            second.__enter__()
+
+
+def test_figures_of_another_are_not_removed(data_dir, tmp_path):
+    kept = tmp_path / "tensorboard" / "events.out.tfevents.1.host"
+    kept.parent.mkdir()
+    kept.write_text("figures")
+    with pytest.raises(UsageError, match=r"is no run.s folder, and its tensorboard/events"):
+        train_and_evaluate(Config(**SMALL), tmp_path, data_dir)
+    assert kept.read_text() == "figures"
+
+
 def test_two_runs_in_one_folder_are_refused(data_dir, tmp_path):
     with open(tmp_path / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -245,7 +270,7 @@ def test_word_vectors_larger_than_the_vocabulary_are_a_usage_error(data_dir, tmp
 
 def test_other_backends_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(UsageError, match="training runs on TensorFlow, not on KERAS_BACKEND=jax"):
+    with pytest.raises(UsageError, match="this runs on TensorFlow, not on KERAS_BACKEND=jax"):
         train_and_evaluate(Config(**SMALL), tmp_path)
 
 
