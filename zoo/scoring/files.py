@@ -83,8 +83,7 @@ def find_inputs(asked: Asked, output: str, model: str) -> list[Input]:
         if os.path.isfile(pattern):  # whatever characters its name has
             fixed, files = pattern, [FileSystems.get_filesystem(pattern).metadata(pattern)]
         else:
-            [found] = FileSystems.match([pattern])
-            files = found.metadata_list
+            files = _matched(pattern, fixed)
     except (BeamIOError, ValueError) as error:
         raise RunError(f"--input={pattern} cannot be looked for: {reason(error)}") from error
     if not files:
@@ -103,6 +102,20 @@ def find_inputs(asked: Asked, output: str, model: str) -> list[Input]:
         fingerprint = hashlib.sha256(json.dumps(told).encode()).hexdigest()
         inputs.append(Input(metadata, kind, Outputs(output, name, path), fingerprint))
     return inputs
+
+
+def _matched(pattern: str, fixed: str) -> list[FileMetadata]:
+    """The files that match a pattern, which begins with `fixed`.
+
+    Raises:
+        BeamIOError: if they cannot be listed.
+    """
+    # Beam lists the folder in front of the first wildcard, and "" is none.
+    here = "" if "/" in fixed or FileSystems.get_scheme(pattern) else "./"
+    [found] = FileSystems.match([here + pattern])
+    for metadata in found.metadata_list:
+        metadata.path = metadata.path.removeprefix(here)
+    return list(found.metadata_list)
 
 
 def fingerprint_of(folder: Path) -> str:
