@@ -65,6 +65,21 @@ def test_lines_end_in_two_ways_and_may_begin_with_a_mark(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\nits end\n"])
+@pytest.mark.parametrize("length", [*range(48, 58), 300])
+@pytest.mark.parametrize("format", ["text", "csv"])
+def test_a_mark_takes_nothing_from_the_most_bytes(tmp_path, format, length, end):
+    rows = []
+    for mark in (b"", b"\xef\xbb\xbf"):
+        path = tmp_path / "a.txt"
+        path.write_bytes(mark + b"x" * length + end)
+        rows.append([row if isinstance(row, Row) else row.reason for row in read(path, format)])
+    assert len(rows[0]) == len(rows[1])
+    assert rows[0][:1] == rows[1][:1]
+    if format == "text":
+        assert (rows[1][0] == "over --max_bytes=50") == (length > 50)
+
+
 def test_what_is_wrong_with_json(tmp_path):
     path = tmp_path / "a.jsonl"
     lines = [

@@ -23,6 +23,8 @@ from zoo.scoring.rows import Aside, Columns, Row, aside
 # What is batched together is decided by the file alone, so that another run gives equal numbers.
 BATCH_ROWS = 1_024
 _BATCH_BYTES = 1 << 20
+# A byte order mark, as UTF-8 has it; no part of the first line.
+_MARK = b"\xef\xbb\xbf"
 # What libraries raise for a file that is damaged.
 _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, pyarrow.ArrowException)
 
@@ -150,8 +152,7 @@ class Lines(Rows):
             position += _skip_line(stream) - 1
         limit = self._columns.max_bytes
         while tracker.try_claim(position):
-            # As much as a line may have, its end, and one more.
-            line = stream.readline(limit + 3)
+            line = stream.readline(_room(limit, first=position == 0))
             if not line:
                 return
             start, length = position, len(line)
@@ -160,13 +161,18 @@ class Lines(Rows):
                 length += _skip_line(stream)
             position += length
             if start == 0:
-                kept = kept.removeprefix(b"\xef\xbb\xbf")
+                kept = kept.removeprefix(_MARK)
             row = (
                 self._columns.too_long(start, kept)
                 if len(kept) > limit
                 else self._parse(self._columns, self._name, start, kept)
             )
             yield position, row
+
+
+def _room(limit: int, first: bool) -> int:
+    """As much as a line may have, its end, and one more; of the first line, the mark before it."""
+    return limit + 3 + (len(_MARK) if first else 0)
 
 
 def _skip_line(stream: Any) -> int:
@@ -213,13 +219,13 @@ class Csv(Rows):
 
 def _numbered(stream: Any, limit: int) -> Iterator[Line]:
     number = 0
-    while raw := stream.readline(limit + 3):
+    while raw := stream.readline(_room(limit, first=number == 0)):
         number += 1
+        if number == 1:
+            raw = raw.removeprefix(_MARK)
         too_long = len(raw) > limit and not raw.endswith(b"\n")
         if too_long:
             _skip_line(stream)
-        if number == 1:
-            raw = raw.removeprefix(b"\xef\xbb\xbf")
         yield Line(number, raw, too_long)
 
 
