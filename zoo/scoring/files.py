@@ -73,7 +73,7 @@ def find_inputs(asked: Asked, output: str, model: str) -> list[Input]:
 
     Raises:
         UsageError: if a file's format or compression is unknown, or outputs would be inputs.
-        RunError: if there is no file.
+        RunError: if there is no file, or one whose path is not UTF-8.
     """
     pattern = asked.input
     if os.path.isdir(pattern):
@@ -94,6 +94,9 @@ def find_inputs(asked: Asked, output: str, model: str) -> list[Input]:
         path = metadata.path
         if path.startswith(FileSystems.join(output, "")):
             raise UsageError(f"--input={pattern} finds what is written to --output={output}")
+        if not _is_text(path):
+            told = f"--input={pattern} finds {os.fsencode(path)!r}, which is not UTF-8: rename it"
+            raise RunError(told)
         kind = asked.format or format_of(path)
         check_compression(path)
         name = path.removeprefix(above)
@@ -116,6 +119,15 @@ def _matched(pattern: str, fixed: str) -> list[FileMetadata]:
     for metadata in found.metadata_list:
         metadata.path = metadata.path.removeprefix(here)
     return list(found.metadata_list)
+
+
+def _is_text(path: str) -> bool:
+    """Whether a path can be written down; others can neither be told nor sent to a worker."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def fingerprint_of(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import posixpath
@@ -18,6 +19,8 @@ from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 _PARQUET_ROWS = 10_000
+# File systems allow 255 bytes of a name, and there stands something around it.
+_MOST_BYTES = 240
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,27 @@ class Counts:
     aside: dict[str, int]
 
 
+def _written(name: str) -> str:
+    """An input's name in the name of a file, for no two inputs the same.
+
+    Example:
+        >>> _written("deep/a 1*.txt"), _written("影评.txt")
+        ('deep%2Fa 1%2A.txt', '影评.txt')
+        >>> _written("x" * 300)[-45:]
+        'xxxxxxxxxxx%-0d4e2ca9e9cbced7a7a5380eb29e1a37'
+    """
+    # A folder's "/" is written another way too: all outputs lie side by side. What Beam removes it
+    # takes for patterns. Letters of other scripts would be three times as long, and illegible.
+    kept = (c if not c.isascii() and c.isprintable() else quote(c, safe=" ") for c in name)
+    whole = "".join(kept)
+    if len(whole.encode()) <= _MOST_BYTES:
+        return whole
+    # No escape is "%-": what is cut short cannot be what another name is written as.
+    end = f"%-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+    start = whole.encode()[: _MOST_BYTES - len(end)].decode("utf-8", "ignore")
+    return start + end
+
+
 @dataclass(frozen=True)
 class Outputs:
     """The files of one input in the folder of all outputs.
@@ -123,8 +147,7 @@ class Outputs:
     path: str
 
     def _place(self, kind: str, suffix: str) -> str:
-        # A folder's "/" too is written another way: all outputs lie side by side.
-        return FileSystems.join(self.folder, f"{kind}.{quote(self.name, safe=' ')}.{suffix}")
+        return FileSystems.join(self.folder, f"{kind}.{_written(self.name)}.{suffix}")
 
     def rows(self, suffix: str) -> str:
         """Where the rows are, in the format that the suffix says."""
