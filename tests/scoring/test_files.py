@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.scoring.scored import lines_of, run
-from zoo.errors import RunError
+from zoo.errors import RunError, UsageError
 from zoo.scoring.files import Asked, find_inputs
 from zoo.scoring.outputs import Outputs
 
@@ -89,3 +89,24 @@ def test_a_name_that_is_no_text_is_refused(here):
     (here / os.fsdecode(b"\xff.txt")).write_text("a film\n")
     with pytest.raises(RunError, match=r"finds b'\\xff.txt', which is not UTF-8: rename it$"):
         found("*.txt")
+
+
+def test_its_own_output_is_never_an_input(here):
+    (here / "d/scored").mkdir(parents=True)
+    (here / "d/scored/rows.a.jsonl").write_text("{}\n")
+    (here / "d/scored.jsonl").write_text("{}\n")
+    (here / "link").symlink_to("d")
+    outputs = ["d/scored", "./d/scored", here / "d/scored", "link/scored", "d/../d//scored/."]
+    for pattern in (
+        "d/*/*.jsonl",
+        "./d/*/*.jsonl",
+        f"{here}/d/**.jsonl",
+        "link/*/*",
+        "*/*/*.jsonl",
+    ):
+        for output in outputs:
+            with pytest.raises(UsageError, match="finds what is written to --output"):
+                found(pattern, output)
+    assert [item.outputs.name for item in found("d/*.jsonl", "d/scored")] == ["scored.jsonl"]
+    with pytest.raises(UsageError, match="finds what is written to --output"):
+        found("*.txt", "/")

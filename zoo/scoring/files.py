@@ -89,10 +89,11 @@ def find_inputs(asked: Asked, output: str, model: str) -> list[Input]:
     if not files:
         raise RunError(f"--input={pattern} names no file")
     above = FileSystems.join(os.path.dirname(fixed), "") if os.path.dirname(fixed) else ""
+    written = FileSystems.join(_place(output), "")
     inputs = []
     for metadata in sorted(files, key=lambda metadata: metadata.path):
         path = metadata.path
-        if path.startswith(FileSystems.join(output, "")):
+        if _place(path).startswith(written):
             raise UsageError(f"--input={pattern} finds what is written to --output={output}")
         if not _is_text(path):
             told = f"--input={pattern} finds {os.fsencode(path)!r}, which is not UTF-8: rename it"
@@ -119,6 +120,11 @@ def _matched(pattern: str, fixed: str) -> list[FileMetadata]:
     for metadata in found.metadata_list:
         metadata.path = metadata.path.removeprefix(here)
     return list(found.metadata_list)
+
+
+def _place(path: str) -> str:
+    """The one name of a place on this machine, however it is written; an address is what it is."""
+    return path if FileSystems.get_scheme(path) else os.path.realpath(path)
 
 
 def _is_text(path: str) -> bool:
