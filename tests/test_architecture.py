@@ -28,6 +28,7 @@ ALLOWED = {
         "zoo",
         "zoo.errors",
         "zoo.export",
+        "zoo.paths",
         "zoo.scoring",
     },
     # The server serves any SavedModel, and so knows nothing of how ours are made.
@@ -44,6 +45,7 @@ ALLOWED = {
         "tensorflow_serving",
         "uvicorn",
         "zoo.errors",
+        "zoo.paths",
         "zoo.silence",
         "zoo.serving",
         "zoo.__version__",

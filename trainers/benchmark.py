@@ -9,12 +9,12 @@ whatever else the machine does only adds; a ratio is the peer's best setting ove
 
 import re
 from datetime import date
-from pathlib import Path
 
 import command
 from absl import flags
 
 from zoo.errors import UsageError
+from zoo.paths import expanded
 
 _CASES = flags.DEFINE_string("cases", "", "run the cases whose name holds this; left out: all")
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "how many times each is timed", lower_bound=1)
@@ -34,6 +34,7 @@ def _counts(setting: str) -> tuple[int, int]:
 def main(argv: list[str]) -> None:
     """Flags in, a table out."""
     del argv
+    out = _OUT.value and expanded(_OUT.value)
     for setting in _THREADS.value:
         _counts(setting)
     with command.quiet():
@@ -54,9 +55,9 @@ def main(argv: list[str]) -> None:
         print(benchmark_table.table({case: results[case]}), flush=True)
     for line in benchmark_table.means(results):
         print(line)
-    if _OUT.value:
+    if out:
         title = f"{benchmark.machine()}, {date.today()}"
-        benchmark_table.save(Path(_OUT.value), results, title)
+        benchmark_table.save(out, results, title)
 
 
 if __name__ == "__main__":

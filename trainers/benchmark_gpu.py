@@ -6,12 +6,12 @@ A time is the least of all rounds; a ratio is Keras's time over ours.
 """
 
 from datetime import date
-from pathlib import Path
 
 import command
 from absl import flags
 
 from zoo.errors import RunError, UsageError
+from zoo.paths import expanded
 
 _CASES = flags.DEFINE_string("cases", "", "run the cases whose name holds this; left out: all")
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "how many times each is timed", lower_bound=1)
@@ -21,6 +21,7 @@ _OUT = flags.DEFINE_string("out", "", "write OUT.txt and OUT.json; left out: pri
 def main(argv: list[str]) -> None:
     """Flags in, a table out."""
     del argv
+    out = _OUT.value and expanded(_OUT.value)
     with command.quiet():
         import keras
 
@@ -38,9 +39,9 @@ def main(argv: list[str]) -> None:
     for case in cases:
         results[case] = {"gpu": benchmark_gpu.seconds(case, _ROUNDS.value)}
         print(benchmark_table.table({case: results[case]}), flush=True)
-    if _OUT.value:
+    if out:
         title = f"{benchmark_gpu.machine()}, {date.today()}"
-        benchmark_table.save(Path(_OUT.value), results, title, picture=False)
+        benchmark_table.save(out, results, title, picture=False)
 
 
 if __name__ == "__main__":

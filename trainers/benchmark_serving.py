@@ -6,11 +6,12 @@ wrk and h2load are the callers, on this very machine: apt-get install wrk nghttp
 """
 
 from datetime import date
-from pathlib import Path
 
 import command
 import measuring
 from absl import flags
+
+from zoo.paths import expanded
 
 _MODEL = flags.DEFINE_string("model", None, "SavedModel, NAME or NAME/VERSION", required=True)
 flags.DEFINE_list("callers", ["1", "8", "64", "256"], "callers at once, one run each")
@@ -29,9 +30,11 @@ def main(argv: list[str]) -> None:
         from zoo.benchmark import machine
 
         found = benchmark_serving.measure(
-            Path(_MODEL.value), callers, _SECONDS.value, _WORDS.value, _WAIT.value
+            expanded(_MODEL.value), callers, _SECONDS.value, _WORDS.value, _WAIT.value
         )
-        floor = benchmark_floor.in_own_process(Path(_MODEL.value), _WORDS.value, _SECONDS.value / 4)
+        floor = benchmark_floor.in_own_process(
+            expanded(_MODEL.value), _WORDS.value, _SECONDS.value / 4
+        )
     text = f"{machine()}, {date.today()}; {_WORDS.value} words\n\n{benchmark_serving.table(found)}"
     text += f"\n\nBatches with no one to talk to:\n\n{benchmark_floor.table(floor)}"
     measuring.tell(text, benchmark_serving.as_json(found), out)

@@ -9,12 +9,12 @@ them.
 
 import logging
 import os
-from pathlib import Path
 
 import command
 from absl import flags
 
 from zoo.errors import UsageError
+from zoo.paths import expanded
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a finished run", required=True)
 _OUT = flags.DEFINE_string(
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
     """A text in, two files out."""
     if len(argv) != 2:
         raise UsageError(f"give one text, in quotes, not {len(argv) - 1}")
-    out = Path(_OUT.value or _WORKDIR.value).expanduser()
+    out = expanded(_OUT.value or _WORKDIR.value)
     # It warns of each family of fonts without a weight called normal, as are many Chinese ones.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     prefix = out / "explanation" if out.is_dir() or not _OUT.value else out

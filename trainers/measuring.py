@@ -5,6 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from zoo.errors import UsageError
+from zoo.paths import expanded
 
 
 def numbers(flag: str, example: str) -> list[int]:
@@ -17,7 +18,7 @@ def numbers(flag: str, example: str) -> list[int]:
 
 def out() -> Path | None:
     """The name in --out, if there is one; to be asked for before anything is measured."""
-    path = Path(flags.FLAGS.out).expanduser()
+    path = expanded(flags.FLAGS.out)
     if flags.FLAGS.out and (not path.name or not path.parent.is_dir()):
         raise UsageError(f"--out={flags.FLAGS.out} cannot work: it must name files in a folder")
     return path if flags.FLAGS.out else None

@@ -11,6 +11,7 @@ from absl import flags
 
 from zoo.config import Config
 from zoo.errors import RunError, UsageError
+from zoo.paths import expanded
 
 _HERE = Path(__file__).resolve().parent
 # What of them is typed again for the same table.
@@ -33,7 +34,7 @@ def define(name: str) -> None:
 
 def folder(flag: str) -> Path:
     """The path that a flag gives."""
-    return Path(str(flags.FLAGS[flag].value)).expanduser()
+    return expanded(str(flags.FLAGS[flag].value))
 
 
 def seeds() -> list[int]:

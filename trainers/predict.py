@@ -13,13 +13,13 @@ import csv
 import json
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import command
 from absl import flags
 
 from zoo.errors import RunError, UsageError
+from zoo.paths import expanded
 
 _MODEL = flags.DEFINE_string(
     "model", None, "saved_models/NAME, for the highest version, or one version", required=True
@@ -36,7 +36,7 @@ _ESCAPED = str.maketrans({c: repr(c)[1:-1] for c in "\n\r\v\f\x1c\x1d\x1e\x85\u2
 def _open(place: Any, stream: Any, name: str, mode: str, **how: Any) -> Any:
     if not place and stream is None:
         raise RunError(f"standard {name} is closed: give --{name}=FILE")
-    return open(place or stream.fileno(), mode, closefd=bool(place), **how)
+    return open(expanded(place) if place else stream.fileno(), mode, closefd=bool(place), **how)
 
 
 def write(predictions: Iterable[Any], classes: tuple[str, ...], stream: Any) -> None:
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
             source = files.enter_context(_open(_INPUT.value, sys.stdin, "input", "rb"))
             batches = lines_as_they_come(source)
         model = load_servable(_MODEL.value)
-        place = files.enter_context(replacing(Path(_OUTPUT.value))) if _OUTPUT.value else None
+        place = files.enter_context(replacing(expanded(_OUTPUT.value))) if _OUTPUT.value else None
         how = {"encoding": "utf-8", "newline": ""}
         target = files.enter_context(_open(place, sys.stdout, "output", "w", **how))
         found = (answer for some in batches for answer in predict(model, some, _BATCH_SIZE.value))

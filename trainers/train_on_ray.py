@@ -16,6 +16,7 @@ from absl import flags
 
 from zoo.config import Config
 from zoo.errors import RunError, UsageError
+from zoo.paths import expanded
 
 command.define(Config, skip=("strategy",))
 _WORKERS = flags.DEFINE_integer("workers", 2, "workers that share each step", lower_bound=1)
@@ -46,8 +47,8 @@ def main(argv: list[str]) -> None:
     settings = {
         "config": command.read(Config).to_json() | {"strategy": "multi_worker"},
         "started_in": os.getcwd(),
-        "workdir": os.path.abspath(_WORKDIR.value),
-        "data_dir": _DATA_DIR.value and os.path.abspath(_DATA_DIR.value),
+        "workdir": _WORKDIR.value and os.path.abspath(expanded(_WORKDIR.value)),
+        "data_dir": _DATA_DIR.value and os.path.abspath(expanded(_DATA_DIR.value)),
     }
     try:
         from ray import train
@@ -66,9 +67,8 @@ def main(argv: list[str]) -> None:
                     raise cause
 
     # All workers begin anew when one is lost, and go on from the last checkpoint.
-    forever = train.FailureConfig(max_failures=-1)
     scaling = train.ScalingConfig(num_workers=_WORKERS.value, use_gpu=_GPUS.value)
-    run = train.RunConfig(failure_config=forever, callbacks=[Ending()])
+    run = train.RunConfig(failure_config=train.FailureConfig(max_failures=-1), callbacks=[Ending()])
     given: Any = {"train_loop_config": settings, "scaling_config": scaling, "run_config": run}
     try:
         TensorflowTrainer(work, **given).fit()

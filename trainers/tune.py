@@ -16,6 +16,7 @@ from absl import flags
 
 from zoo.config import Config
 from zoo.errors import UsageError
+from zoo.paths import expanded
 
 command.define(Config)
 _TRIALS = flags.DEFINE_integer("trials", 20, "runs of training, those that are finished included")
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> None:
     train = [sys.executable, str(Path(__file__).resolve().with_name("train.py"))]
     train += ["--noscore_test"]
     train += [f"--data_dir={_DATA_DIR.value}"] * (_DATA_DIR.value is not None)
-    root = Path(_WORKDIR.value).expanduser()
+    root = expanded(_WORKDIR.value)
     trials = tuning.tune(base, space, _TRIALS.value, root, train)
     best = tuning.best_of(trials)
     print(f"best: trial {trials.index(best) + 1}: {root / 'best.flags'}")

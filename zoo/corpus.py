@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from zoo import pipeline
 from zoo.errors import RunError, UsageError, reason
+from zoo.paths import expanded
 from zoo.tasks import Task
 from zoo.text import FIRST_WORD_ID, TextEncoder, TextSettings, learn_vocabulary
 
@@ -116,7 +117,7 @@ def _files(patterns: Sequence[str]) -> list[Path]:
     """The files that patterns name, each once."""
     paths: dict[Path, None] = {}
     for pattern in patterns:
-        found = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
+        found = sorted(glob.glob(str(expanded(pattern)), recursive=True))
         if not found:
             raise UsageError(f"--text_files={pattern} cannot work: it names no file")
         paths |= dict.fromkeys(Path(path).resolve() for path in found)

@@ -24,6 +24,7 @@ from zoo.errors import RunError, UsageError, reason
 from zoo.export import card_head, publish
 from zoo.learner import logits_function
 from zoo.mixing import RULE, Mix, fit_mix
+from zoo.paths import expanded
 from zoo.prepared import locked
 from zoo.run import evaluate_split, say, say_figures
 from zoo.servable import Answering, RawModel
@@ -118,7 +119,7 @@ def join(
         )
     if not os.fspath(workdir):
         raise UsageError("--workdir= cannot work: it must name a folder")
-    path = Path(workdir).expanduser()
+    path = expanded(workdir)
     if (path / "config.json").exists():
         raise UsageError(f"{path} is a run's folder: give another --workdir for the ensemble")
     with _kept(path):

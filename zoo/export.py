@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import tensorflow as tf
 
 from zoo.errors import RunError, UsageError, reason
+from zoo.paths import expanded
 from zoo.saved_model_file import amend
 from zoo.servable import METHODS, Answering, Servable
 from zoo.warmup import write_warmup
@@ -184,7 +185,7 @@ def check_target(name: str, export_dir: str | os.PathLike[str]) -> Path:
         raise UsageError(f"name={name!r} cannot name a folder: use letters, digits, '-', '_', '.'")
     if not os.fspath(export_dir):
         raise UsageError("--export_dir= cannot work: it must name a folder")
-    folder = Path(export_dir).expanduser() / name
+    folder = expanded(export_dir) / name
     check_writable(folder)
     return folder
 
@@ -317,7 +318,7 @@ def load_servable(path: str | os.PathLike[str]) -> Loaded:
     Raises:
         RunError: if there is none, or one of another kind.
     """
-    folder = Path(path)
+    folder = expanded(path)
     if not (folder / "saved_model.pb").is_file():
         found = versions(folder) if folder.is_dir() else []
         if not found or not (folder / str(found[-1]) / "saved_model.pb").is_file():

@@ -14,6 +14,7 @@ from zoo.config import Config
 from zoo.errors import RunError
 from zoo.leaderboard import Job, finished
 from zoo.leaderboard_results import Results
+from zoo.paths import expanded
 from zoo.workdir import Workdir
 
 _RESAMPLES = 100_000
@@ -305,7 +306,7 @@ def ready(out: Path) -> Path:
     Raises:
         RunError: if it cannot be.
     """
-    out = out.expanduser()
+    out = expanded(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

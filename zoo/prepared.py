@@ -15,6 +15,7 @@ from tensorflow_datasets.core import registered
 from tensorflow_datasets.core.download import downloader
 
 from zoo.errors import RunError, UsageError, reason
+from zoo.paths import expanded
 from zoo.tasks import TASKS, Task
 
 _MAX_RETRIES = 5
@@ -27,10 +28,12 @@ def resolve(data_dir: str | os.PathLike[str] | None) -> Path:
     Raises:
         UsageError: if it is the empty string, which a shell makes of a variable that is not set.
     """
-    default = Path(tfds.core.constants.DATA_DIR).expanduser()
+    if data_dir not in (None, ""):
+        return expanded(data_dir)
+    default = expanded(tfds.core.constants.DATA_DIR)
     if data_dir == "":
         raise UsageError(f"--data_dir= is empty: give a folder, or leave it out for {default}")
-    return default if data_dir is None else Path(data_dir).expanduser()
+    return default
 
 
 def records_dir(task: Task, data_dir: Path) -> Path:
@@ -40,8 +43,11 @@ def records_dir(task: Task, data_dir: Path) -> Path:
 
 def prepare_command(task: Task, data_dir: Path) -> str:
     """The command that prepares a task in that folder, as a shell takes it."""
-    where = "" if data_dir == resolve(None) else f" --data_dir={shlex.quote(str(data_dir))}"
-    return f"python trainers/prepare.py --task={task.name}{where}"
+    plain = f"python trainers/prepare.py --task={task.name}"
+    with contextlib.suppress(UsageError):  # a home folder is only needed where none is given
+        if data_dir == resolve(None):
+            return plain
+    return f"{plain} --data_dir={shlex.quote(str(data_dir))}"
 
 
 def open_records(task: Task, data_dir: Path) -> tfds.core.DatasetBuilder:

@@ -6,6 +6,7 @@ from pathlib import Path
 from zoo.bert import Bert, from_bert
 from zoo.config import Config
 from zoo.errors import RunError, UsageError
+from zoo.paths import expanded
 from zoo.text import WORDPIECE
 
 # By name: the package that carries it, as pip knows it, and the folder among installed packages.
@@ -28,7 +29,7 @@ def folder_of(name: str) -> Path:
         'runs/bert'
     """
     if name not in PACKAGES:
-        return Path(name).expanduser()
+        return expanded(name)
     package, folder = PACKAGES[name]
     try:
         return Path(str(importlib.metadata.distribution(package).locate_file(folder)))

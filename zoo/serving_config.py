@@ -14,6 +14,7 @@ import tensorflow as tf
 from zoo.checkpoint import replacing
 from zoo.errors import RunError, UsageError, reason
 from zoo.export import check_writable
+from zoo.paths import expanded
 
 # What YAML reads as something else than a word.
 _NO_WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
@@ -192,7 +193,7 @@ def check_serving_config(name: str, folder: str | os.PathLike[str]) -> Path:
         )
     if not os.fspath(folder):
         raise UsageError("--serving_config= cannot work: it must name a folder")
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     check_writable(path)
     return path
 

@@ -21,6 +21,7 @@ import zoo
 from zoo.checkpoint import replacing
 from zoo.config import Config
 from zoo.errors import RunError, UsageError, reason
+from zoo.paths import expanded
 from zoo.settings import Settings
 
 _SCALAR = tf.compat.v1.SummaryMetadata(
@@ -55,7 +56,7 @@ class Workdir:
             raise UsageError("--workdir= cannot work: it must name a folder")
         self._kind = kind
         self._fields = {field.name for field in dataclasses.fields(kind)}
-        self.path = Path(path).expanduser()
+        self.path = expanded(path)
         self.model = self.path / "model.keras"
         self.checkpoints = self.path / "checkpoints"
         self._lock = self.path / ".lock"

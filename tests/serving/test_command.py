@@ -45,8 +45,11 @@ def test_help_names_every_flag(capsys):
         (("--tls_key=x", "x"), 2, "go together"),
         (("--token_file=nowhere", "x"), 1, "No such file"),
         (("--model_config_file=nowhere",), 1, "cannot be read"),
+        (("~no-such-user/x",), 2, "there is no home folder ~no-such-user"),
+        (("--token_file=~no-such-user/x", "x"), 2, "there is no home folder ~no-such-user"),
+        (("--model_config_file=~no-such-user/x",), 2, "there is no home folder ~no-such-user"),
     ],
-    ids=range(15),
+    ids=range(18),
 )
 def test_what_cannot_work_is_one_line(capsys, arguments, code, words):
     got, said = run(capsys, *arguments)

@@ -24,11 +24,11 @@ TASK = "movie_reviews/rotten_tomatoes"
 TEXTS = ("a bright film", "dull, and the sea", "")
 
 
-def program(name, *arguments, stdin=""):
+def program(name, *arguments, stdin="", **environment):
     return subprocess.run(
         [sys.executable, str(ROOT / "trainers" / f"{name}.py"), *map(str, arguments)],
         input=stdin if isinstance(stdin, bytes) else stdin.encode(),
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | environment,
         capture_output=True,
         timeout=300,
     )
@@ -136,6 +136,14 @@ def test_output_to_a_link_leaves_the_link(folder):
     assert len((folder / "linked.txt").read_text("utf-8").splitlines()) == len(TEXTS)
 
 
+def test_home_folders_are_known(folder):
+    (folder / "home.txt").write_text("".join(f"{text}\n" for text in TEXTS), "utf-8")
+    asked = ["--model=~/saved/tiny", "--input=~/home.txt", "--output=~/home-out.txt"]
+    done = program("predict", *asked, HOME=str(folder))
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert len((folder / "home-out.txt").read_text("utf-8").splitlines()) == len(TEXTS)
+
+
 def test_output_is_a_whole_file(folder):
     target = folder / "answers.csv"
     assert ask(folder, "--format=csv", f"--output={target}", *TEXTS) == ""
@@ -155,6 +163,7 @@ def test_output_is_a_whole_file(folder):
         ("predict", ["--model={folder}/saved/tiny", "--input={folder}/none"], 1, "none"),
         ("export", ["--workdir={folder}/data", "--name=x"], 1, "holds no finished run"),
         ("export", ["--workdir={folder}/run", "--name=../x"], 2, "cannot name a folder"),
+        ("predict", ["--model=~no-such-user/x"], 2, "~no-such-user/x cannot work: there is no"),
         ("export", ["--workdir={folder}/run", "--nmae=x"], 2, "Did you mean: name"),
     ],
 )

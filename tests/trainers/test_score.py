@@ -34,11 +34,11 @@ def folder(tmp_path_factory):
     return folder
 
 
-def score(folder, *arguments, program=(PROGRAM,)):
-    arguments = [f"--model={folder}/tiny", *(str(a).format(folder=folder) for a in arguments)]
+def score(folder, *arguments, program=(PROGRAM,), model="{folder}/tiny", **environment):
+    arguments = [str(a).format(folder=folder) for a in (f"--model={model}", *arguments)]
     done = subprocess.run(
         [sys.executable, *program, *arguments],
-        env=ENVIRONMENT, capture_output=True, text=True, timeout=300, cwd=folder,
+        env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=300, cwd=folder,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
@@ -90,6 +90,18 @@ def test_a_mistake_is_one_line_and_an_exit_code(folder, arguments, code, message
     assert (found, out) == (code, ""), error
     assert message in error
     assert error.count("\n") == 1, error
+
+
+def test_home_folders_are_known(folder):
+    asked = ["--input=~/fine.txt", "--output=~/home/scored"]
+    found = score(folder, *asked, model="~/tiny", HOME=str(folder))
+    assert found[::2] == (0, ""), found
+    assert len(lines_of(folder / "home/scored/rows.fine.txt.jsonl")) == 2
+    assert not (folder / "~").exists()
+    for flag in ("input", "output"):
+        code, out, error = score(folder, *asked, f"--{flag}=~no-such-user/x")
+        assert (code, out, error.count("\n")) == (2, "", 1), error
+        assert error.startswith("score.py: ~no-such-user/x cannot work: there is no home folder")
 
 
 def test_what_cannot_be_replaced_is_one_line(folder):

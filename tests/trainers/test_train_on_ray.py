@@ -21,7 +21,7 @@ from zoo.errors import RunError
 ROOT = Path(__file__).parents[2]
 
 
-def run_on_stand_in(monkeypatch, failure=None):
+def run_on_stand_in(monkeypatch, failure=None, **given):
     """Runs the program on Ray Train's names alone, which write down how they are called."""
     called = {}
 
@@ -49,7 +49,7 @@ def run_on_stand_in(monkeypatch, failure=None):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.syspath_prepend(str(ROOT / "trainers"))
     monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())
-    given = {"workers": 3, "gpus": False, "workdir": "run", "data_dir": None}
+    given = {"workers": 3, "gpus": False, "workdir": "run", "data_dir": None} | given
     for kind in ("integer", "boolean", "string"):
         define = lambda name, *_, **__: types.SimpleNamespace(value=given[name])  # noqa: E731
         monkeypatch.setattr(flags, f"DEFINE_{kind}", define)
@@ -74,6 +74,16 @@ def test_ray_is_told_how_many_workers_and_that_none_may_be_missing(monkeypatch, 
     called["work"](json.loads(json.dumps(called["train_loop_config"])))  # it crosses the network
     config = Config(seed=5, warm_start="begun", strategy="multi_worker")
     assert trained == [(config, str(tmp_path / "run"), None, str(tmp_path))]
+
+
+def test_home_folders_are_those_of_the_caller(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/caller")
+    called = run_on_stand_in(monkeypatch, workdir="~/run", data_dir="~/data")
+    settings = called["train_loop_config"]
+    assert settings["workdir"] == "/home/caller/run"
+    assert settings["data_dir"] == "/home/caller/data"
+    # That the worker refuses, as train.py does; it is not the present folder.
+    assert run_on_stand_in(monkeypatch, workdir="")["train_loop_config"]["workdir"] == ""
 
 
 def test_what_we_give_up_is_not_tried_again(monkeypatch):

@@ -15,6 +15,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from zoo import __version__
 from zoo.errors import RunError, UsageError, reason
+from zoo.paths import expanded_text
 from zoo.scoring.outputs import Outputs
 from zoo.scoring.sources import check_compression, format_of
 
@@ -75,7 +76,7 @@ def find_inputs(asked: Asked, output: str, model: str) -> list[Input]:
         UsageError: if a file's format or compression is unknown, or outputs would be inputs.
         RunError: if there is no file, or one whose path is not UTF-8.
     """
-    pattern = asked.input
+    pattern = expanded_text(asked.input)
     if os.path.isdir(pattern):
         raise UsageError(f"--input={pattern} is a folder: give a pattern, {pattern.rstrip('/')}/*")
     fixed = re.split(r"[*?\[]", pattern)[0]
@@ -96,8 +97,8 @@ def find_inputs(asked: Asked, output: str, model: str) -> list[Input]:
         if _place(path).startswith(written):
             raise UsageError(f"--input={pattern} finds what is written to --output={output}")
         if not _is_text(path):
-            told = f"--input={pattern} finds {os.fsencode(path)!r}, which is not UTF-8: rename it"
-            raise RunError(told)
+            shown = repr(os.fsencode(path))
+            raise RunError(f"--input={pattern} finds {shown}, which is not UTF-8: rename it")
         kind = asked.format or format_of(path)
         check_compression(path)
         name = path.removeprefix(above)

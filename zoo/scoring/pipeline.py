@@ -19,6 +19,7 @@ from apache_beam.runners import create_runner
 
 from zoo.errors import RunError, UsageError
 from zoo.export import Loaded
+from zoo.paths import expanded_text
 from zoo.scoring.files import Asked, Input, claimed, find_inputs, fingerprint_of
 from zoo.scoring.model import SavedModelHandler, load_once
 from zoo.scoring.outputs import Counts, Table, remove
@@ -103,7 +104,7 @@ def score(
     if not output:
         raise UsageError("--output= cannot work: it must name a folder")
     loaded = load_once(model)
-    output = output.rstrip("/") or "/"
+    output = expanded_text(output).rstrip("/") or "/"
     inputs = find_inputs(asked, output, fingerprint_of(loaded.path))
     with claimed(output):
         unfinished = FileSystems.join(output, ".unfinished")

@@ -22,6 +22,7 @@ from typing import Any
 from absl import flags
 
 from zoo.errors import RunError, UsageError, reason
+from zoo.paths import expanded
 from zoo.silence import silenced
 
 _MOST_SECONDS = 86_400.0
@@ -173,7 +174,7 @@ def _token(path: str) -> str:
     if not path:
         return ""
     try:
-        token = Path(path).expanduser().read_text("ascii").strip()
+        token = expanded(path).read_text("ascii").strip()
     except UnicodeDecodeError as error:
         raise UsageError(f"--token_file={path} must hold ASCII") from error
     if not token or not token.isprintable() or " " in token:
@@ -186,7 +187,7 @@ def _tls(certificate: str, key: str) -> tuple[Path, Path] | None:
         raise UsageError("--tls_certificate and --tls_key go together")
     if not certificate:
         return None
-    return Path(certificate).expanduser(), Path(key).expanduser()
+    return expanded(certificate), expanded(key)
 
 
 def _warning(host: str, token: bool, tls: bool) -> str:

@@ -8,6 +8,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from zoo.errors import RunError, UsageError, reason
+from zoo.paths import expanded
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def of_folders(folders: Sequence[str]) -> list[ServedModel]:
     """
     models = []
     for folder in folders:
-        path = Path(folder).expanduser().absolute()
+        path = expanded(folder).absolute()
         if (path / "saved_model.pb").is_file():
             raise UsageError(f"{folder} is one version: give the folder above it, {path.parent}")
         models.append(ServedModel(_name(path.name), path))
@@ -73,7 +74,7 @@ def of_file(path: str) -> list[ServedModel]:
         UsageError: if it is none, or says what cannot be served.
     """
     try:
-        text = Path(path).expanduser().read_text("utf-8")
+        text = expanded(path).read_text("utf-8")
         config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())
     except OSError as error:
         raise RunError(f"--model_config_file={path} cannot be read: {reason(error)}") from error
@@ -83,7 +84,7 @@ def of_file(path: str) -> list[ServedModel]:
         ) from error
     if config.WhichOneof("config") != "model_config_list" or not config.model_config_list.config:
         raise UsageError(f"--model_config_file={path} lists no model in model_config_list")
-    folder = Path(path).expanduser().absolute().parent
+    folder = expanded(path).absolute().parent
     try:
         return _checked([_model(entry, folder) for entry in config.model_config_list.config])
     except (RunError, UsageError) as error:
@@ -108,7 +109,7 @@ def _model(entry: object, folder: Path) -> ServedModel:
         specific = frozenset(policy.specific.versions)
         if not specific:
             raise UsageError(f"model {name!r} is to serve specific versions, and names none")
-    base_path = folder / Path(config.base_path).expanduser()
+    base_path = folder / expanded(config.base_path)
     return ServedModel(name, base_path, latest, specific, dict(config.version_labels))
 
 
