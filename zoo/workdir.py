@@ -28,6 +28,8 @@ _SCALAR = tf.compat.v1.SummaryMetadata(
     plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"),
     data_class="DATA_CLASS_SCALAR",
 )
+# What TensorFlow's reader of checkpoints does not take for itself.
+_OF_PATTERNS = "[]*?\\"
 # Names under which a run writes, and replaces what was there.
 _OWN_FILES = (
     "config.json",
@@ -70,9 +72,10 @@ class Workdir:
 
         Raises:
             UsageError: if the folder is of a run of another configuration, or holds files of the
-                names that a run writes but is no run's.
+                names that a run writes but is no run's; or if TensorFlow cannot be told its path.
             RunError: if it cannot be written to, or if another process is at work in it.
         """
+        self._check_path()
         made = not self.path.exists()
         with self._locked():
             try:
@@ -87,6 +90,21 @@ class Workdir:
                     with contextlib.suppress(OSError):
                         self._lock.unlink()
                         self.path.rmdir()
+
+    def _check_path(self) -> None:
+        try:
+            os.fspath(self.path).encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"--workdir={os.fsencode(self.path)!r} cannot work: TensorFlow takes paths in "
+                "UTF-8 alone: give another folder"
+            ) from error
+        # It would write states there, and find none of them when the run goes on.
+        if set(os.fspath(self.path)) & set(_OF_PATTERNS):
+            raise UsageError(
+                f"--workdir={self.path} cannot work: TensorFlow takes it for a pattern: give a "
+                f"folder without {' '.join(_OF_PATTERNS)} in its path"
+            )
 
     def _check_ownership(self) -> None:
         try:

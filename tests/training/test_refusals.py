@@ -23,6 +23,8 @@ from zoo import pipeline
 from zoo.config import Config
 from zoo.errors import RunError, UsageError
 from zoo.learner import Learner
+from zoo.pretraining import pretrain
+from zoo.pretraining_config import PretrainingConfig
 from zoo.training import evaluate, load_trained, train_and_evaluate
 from zoo.workdir import Workdir
 
@@ -118,6 +120,18 @@ def test_figures_of_another_are_not_removed(data_dir, tmp_path):
     with pytest.raises(UsageError, match=r"is no run.s folder, and its tensorboard/events"):
         train_and_evaluate(Config(**SMALL), tmp_path, data_dir)
     assert kept.read_text() == "figures"
+
+
+@pytest.mark.parametrize("name", [b"w\xff", b"a[1]", b"a]", b"a*", b"what?", b"a\\b"])
+def test_a_folder_whose_states_tensorflow_would_not_find_is_refused(data_dir, tmp_path, name):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/" + name + b"/run")
+    says = "in UTF-8 alone: give another" if b"\xff" in name else r"for a pattern: .* without \["
+    with pytest.raises(UsageError, match=f"^--workdir=.* cannot work: .* {says}"):
+        train_and_evaluate(Config(**SMALL), path, data_dir)
+    config = PretrainingConfig(tasks="movie_reviews/imdb", model="bilstm", size="small")
+    with pytest.raises(UsageError, match=f"^--workdir=.* cannot work: .* {says}"):
+        pretrain(config, path, data_dir)
+    assert not os.listdir(tmp_path)
 
 
 def test_two_runs_in_one_folder_are_refused(data_dir, tmp_path):
