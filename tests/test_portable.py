@@ -158,7 +158,7 @@ def tokenizers(tmp_path_factory):
 
 
 ODD = st.text(
-    alphabet=st.sampled_from("a'’bB<br/> \t\x01\x00\x85好ーカé́Éﬁİς\u2028#1½🙂\ufeff\u0378")
+    alphabet=st.sampled_from("a'’bB<br/> \t\x01\x00\x85好ーカé́Éﬁİς\u2028#1½🙂\ufeff\ufe0f\u0378")
 )
 
 
@@ -166,6 +166,7 @@ ODD = st.text(
 @settings(max_examples=60, deadline=None)
 @given(text=st.one_of(ODD.map(str.encode), st.text().map(str.encode), st.binary()))
 @example(text="a'b'c'd ''e' 好'好 a'好 don’t".encode())
+@example(text="I ❤\ufe0flove it, 1\ufe0f\u20e3".encode())
 @example(text=b"a<br>b<br />c</br>d<BR\tx>e<br<br>>")
 @example(text=b"\xe2\x82 \xf0\x9f\x98 \xc0\x80 \xed\xa0\x80 \xff")
 @example(text=("film " * 30).encode())

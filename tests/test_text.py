@@ -42,6 +42,7 @@ def tokens(text, unit="word"):
 
 QUOTES = {"‘": "'", "’": "'", "‛": "'", "ʼ": "'", "“": '"', "”": '"', "„": '"', "‟": '"'}
 DROPPED = {"ς": "σ", "\u00ad": "", "\ufeff": ""}
+DROPPED |= {chr(point): "" for point in range(0xFE00, 0xFE10)}
 
 
 def is_accent(character):
@@ -108,6 +109,7 @@ def reference_words(text):
         ("ＦＵＬＬ ﬁlm № ①", "full film no 1"),
         ("Ünïcödé İstanbul ΣΊΣΥΦΟΣ", "unicode istanbul σισυφοσ"),
         ("so\u00adft\ufeff", "soft"),
+        ("I ❤\ufe0flove ☎\ufe0e, 葛\ufe00", "i ❤love ☎, 葛"),
         ("a\x00b", "a b"),
         ("straße", "straße"),
         ("", ""),
@@ -138,6 +140,7 @@ def test_both_spellings_of_an_accented_letter_meet():
         ("映画です", ["映", "画", "で", "す"]),
         ("スター film", ["ス", "タ", "ー", "film"]),
         ("good👍🏽film", ["good", "👍", "🏽", "film"]),
+        ("I ❤\ufe0flove it", ["i", "❤", "love", "it"]),
         ("snake_case a@b", ["snake", "_", "case", "a", "@", "b"]),
         ("हिन्दी", ["हिन्दी"]),
         ("", []),
@@ -150,6 +153,8 @@ def test_words(text, words):
 def test_characters_and_bytes():
     assert tokens("Aé 映", "character") == ["a", "e", "␣", "映"]
     assert tokens("Aé 映", "bigram") == ["ae", "e␣", "␣映", "映"]
+    assert tokens("❤\ufe0fa", "character") == ["❤", "a"]
+    assert tokens("❤\ufe0fa", "bigram") == ["❤a", "a"]
     rows = split(tf.constant(["", "ab", "", "c"]), "bigram").to_list()
     assert rows == [[], [b"ab", b"b"], [], [b"c"]]
     found = split(tf.constant(["é"]), "byte").to_list()[0]
@@ -161,7 +166,9 @@ def test_characters_and_bytes():
     st.one_of(
         st.binary(max_size=60),
         st.text(max_size=40).map(lambda text: text.encode("utf-8")),
-        st.text(alphabet="aB'’ <br/>é映ー\u0301\n\x00\x01\ufeff9!", max_size=40).map(str.encode),
+        st.text(alphabet="aB'’ <br/>é映ー\u0301\n\x00\x01\ufeff\ufe0f9!", max_size=40).map(
+            str.encode
+        ),
     )
 )
 @example(b"a'\xcc\x81b'c")

@@ -4,8 +4,8 @@ A text passes four steps, each of them stock TensorFlow ops:
 
 1. `Normaliser`: bytes that are not UTF-8 become U+FFFD; characters are folded one by one (lower
    case, full width to plain, ligatures to letters, accented letters to their base letter, combining
-   accents dropped, curly quotes to straight ones); HTML line breaks become spaces; white space is
-   collapsed.
+   accents and variation selectors dropped, curly quotes to straight ones); HTML line breaks become
+   spaces; white space is collapsed.
 2. `split`: into words, characters, pairs of characters or bytes.
 3. truncation that keeps the head and the tail.
 4. a look-up in a vocabulary learnt from the training split; what is not in it is unknown.
@@ -38,11 +38,13 @@ WORDPIECE: Literal["wordpiece"] = "wordpiece"
 Unit = Literal["word", "character", "bigram", "byte", "wordpiece"]
 
 # Part of every cache's fingerprint: count it up whenever the same text would give other tokens.
-RULES_VERSION = 1
+RULES_VERSION = 2
 
 _REPLACED = {"‘": "'", "’": "'", "‛": "'", "ʼ": "'", "“": '"', "”": '"', "„": '"', "‟": '"'}
 # One letter, whatever its place in a word; a soft hyphen and a byte order mark are no text.
 _REPLACED |= {"ς": "σ", "\u00ad": "", "\ufeff": ""}
+# Nor is what chooses between two pictures of a character; as a mark it would begin the next word.
+_REPLACED |= dict.fromkeys(map(chr, range(0xFE00, 0xFE10)), "")
 _ACCENTS = frozenset(chr(point) for point in range(0x300, 0x370))
 _KEEP = "\x00"
 # Scripts written without spaces, and their sign for a long vowel: each character is a word.
