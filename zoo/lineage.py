@@ -1,10 +1,10 @@
 """What a run has read before it began, so that no test text of its task is among it."""
 
 import contextlib
-from pathlib import Path
 
 from zoo.config import Config
 from zoo.errors import RunError, UsageError
+from zoo.paths import expanded
 from zoo.pretraining_config import PretrainingConfig
 from zoo.tasks import get_task
 from zoo.workdir import Workdir
@@ -28,7 +28,7 @@ def refuse_test_texts(config: Config) -> None:
 
 
 def _tasks_read(path: str) -> set[str]:
-    folder = Path(path).expanduser()
+    folder = expanded(path)
     # A BERT is no run of ours, and whatever is missing is told by what loads it.
     if not path or not (folder / "config.json").is_file():
         return set()
