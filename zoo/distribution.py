@@ -93,9 +93,16 @@ class Team:
             self._agreed = tf.Variable(tf.zeros([len(_SIGNALS)]), trainable=False)
             self._sum_of_all = self.compile(self._summed, [tf.TensorSpec([None], "int64")])
 
-    def scope(self) -> contextlib.AbstractContextManager:
-        """Within it, a variable that is made is made on every replica, with the chief's value."""
-        return self._strategy.scope() if self._strategy else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Within it, a variable that is made is made on every replica, with the chief's value.
+
+        Raises:
+            PeerLost: if a worker is gone.
+        """
+        alone = contextlib.nullcontext()
+        with _losses_named(), self._strategy.scope() if self._strategy else alone:
+            yield
 
     def batches(self, split: Split, plan: Sequence[np.ndarray], start: int = 0) -> Any:
         """As `zoo.batching.batches`, each batch being this process's shares of it."""
