@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from zoo.batching import Split, batches
 from zoo.cluster import read_cluster
-from zoo.errors import RunError, reason
+from zoo.errors import RunError, UsageError, reason
 from zoo.interrupts import Signals
 
 # What TensorFlow raises where a worker, or the way to it, is gone.
@@ -220,6 +220,33 @@ class Team:
         if self._others_wait:
             self._send({"done": True})
 
+    def require_same(self, config: Any, data: Any) -> None:
+        """Refuses a worker whose run is not the chief's; to be called before any variable is made.
+
+        Making one takes all workers, and breaks if theirs differ in shape or number.
+
+        Args:
+            config: a `zoo.config.Config`, or one of pretraining.
+            data: what is trained on.
+
+        Raises:
+            UsageError: if the chief has another configuration.
+            RunError: if it has other data, or has failed.
+            PeerLost: if a worker is gone.
+            KeyboardInterrupt, SystemExit: if the chief was told to end.
+        """
+        if self.num_workers == 1:
+            return
+        if self.is_chief:
+            self._send({"config": config.to_json(), "fingerprint": data.fingerprint})
+            return
+        word = self._receive()
+        differences = type(config).from_json(word["config"]).differences(config)
+        if differences:
+            raise UsageError(f"the chief was started otherwise: {'; '.join(differences)}")
+        if word["fingerprint"] != data.fingerprint:
+            raise RunError(f"the chief has other data of {config.task}: prepare the same here")
+
     def tell(self, message: Mapping[str, Any], variables: Mapping[str, list[tf.Variable]]) -> None:
         """The chief's word: what is to be done now, and with which values of all variables."""
         if self.num_workers == 1:
@@ -233,9 +260,6 @@ class Team:
         """Notes that no worker goes on with this epoch: the others wait for the chief's word."""
         self._others_wait = self.is_chief and self.num_workers > 1
 
-    def _send(self, message: Mapping[str, Any]) -> None:
-        self._broadcast(json.dumps(dict(message)).encode())
-
     def hear(self, variables: Mapping[str, list[tf.Variable]]) -> dict[str, Any] | None:
         """Waits for the chief's word, and takes over its variables.
 
@@ -247,16 +271,23 @@ class Team:
             PeerLost: if a worker is gone.
             KeyboardInterrupt, SystemExit: if the chief was told to end.
         """
-        message = json.loads(self._broadcast(b""))
+        message = self._receive()
         if message.get("done"):
             return None
+        for variable in _flat(variables):
+            value = np.frombuffer(self._broadcast(b""), variable.dtype.as_numpy_dtype)
+            variable.assign(value.reshape(variable.shape))
+        return message
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        self._broadcast(json.dumps(dict(message)).encode())
+
+    def _receive(self) -> dict[str, Any]:
+        message = json.loads(self._broadcast(b""))
         if "failure" in message:
             self._signals.caught = message["signal"]
             self._signals.stop()
             raise RunError(f"the chief has failed: {message['failure']}")
-        for variable in _flat(variables):
-            value = np.frombuffer(self._broadcast(b""), variable.dtype.as_numpy_dtype)
-            variable.assign(value.reshape(variable.shape))
         return message
 
     def _broadcast(self, content: bytes) -> bytes:

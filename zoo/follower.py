@@ -7,7 +7,6 @@ import numpy as np
 
 from zoo.batching import count_steps, epoch_plan
 from zoo.distribution import Team
-from zoo.errors import RunError, UsageError
 from zoo.interrupts import Signals
 from zoo.models import FeatureInputs, TokenInputs
 from zoo.run import model_inputs, say, training_split
@@ -37,16 +36,12 @@ def follow(
         KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM to any worker; the chief has saved
             the state.
     """
+    team.require_same(config, data)
     split = training_split(config, data)
     learner = make_learner(model_inputs(data), count_steps(config, split))
     say(f"{config.task}: sharing the steps of {team.num_workers} workers")
     signals.patient = True
     while word := team.hear(learner.variables):
-        differences = type(config).from_json(word["config"]).differences(config)
-        if differences:
-            raise UsageError(f"the chief was started otherwise: {'; '.join(differences)}")
-        if word["fingerprint"] != data.fingerprint:
-            raise RunError(f"the chief has other data of {config.task}: prepare the same here")
         learner.begin_epoch(word["epoch"])
         learner.scale_steps(word["step_factor"])
         plan = epoch_plan(config, split, word["epoch"])

@@ -68,10 +68,10 @@ class Run:
         self._team = team or Team(signals=signals)
         self._folder = folder
         self._signals = signals
+        self._team.require_same(config, data)
         self._text = data.splits["train"]
         self._train = training_split(config, data)
         self._validation = data.splits["validation"]
-        self._fingerprint = data.fingerprint
         self._total_steps = pipeline.count_steps(config, self._train)
         inputs = model_inputs(data)
         try:
@@ -185,8 +185,6 @@ class Run:
     def _tell_team(self) -> None:
         progress = self._progress
         word = {
-            "config": self._config.to_json(),
-            "fingerprint": self._fingerprint,
             "epoch": progress.epoch,
             "step_in_epoch": progress.step_in_epoch,
             "step_factor": progress.step_factor,

@@ -11,22 +11,21 @@ from zoo.tasks import get_task
 from zoo.training import train_and_evaluate
 
 
-def make_texts(rows, seed):
+def make_texts(rows, seed, words=40):
     """The class is a word among many that say nothing, and now and then it is missing."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, rows)
     texts = []
     for label in labels:
-        words = [f"w{i}" for i in rng.integers(0, 40, rng.integers(1, 17))]
-        texts.append(" ".join(words + [("bad", "good")[label]] * (rng.random() < 0.9)))
+        text = [f"w{i}" for i in rng.integers(0, words, rng.integers(1, 17))]
+        texts.append(" ".join(text + [("bad", "good")[label]] * (rng.random() < 0.9)))
     return tf.data.Dataset.from_tensor_slices({"text": texts, "label": labels})
 
 
-@pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
+def prepare(folder, words=40):
+    """Writes the data set, of so many words that say nothing."""
     import tensorflow_datasets as tfds
 
-    folder = tmp_path_factory.mktemp("data")
     features = {
         "text": tfds.features.Text(),
         "label": tfds.features.ClassLabel(names=get_task(TASK).classes),
@@ -38,12 +37,18 @@ def data_dir(tmp_path_factory):
         version=get_task(TASK).version,
         features=tfds.features.FeaturesDict(features),
         split_datasets={
-            "train": make_texts(203, 0),
-            "validation": make_texts(53, 1),
-            "test": make_texts(59, 2),
+            "train": make_texts(203, 0, words),
+            "validation": make_texts(53, 1, words),
+            "test": make_texts(59, 2, words),
         },
         data_dir=folder,
     )
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    prepare(folder)
     return folder
 
 

@@ -106,20 +106,6 @@ def test_a_finished_run_needs_no_cluster(together, data_dir):
     assert "holds this very run, finished" in chief.said[0]
 
 
-@pytest.mark.slow
-def test_a_worker_of_another_configuration_is_refused(data_dir, tmp_path):
-    flags, addresses = flags_of(CONFIG, tmp_path / "run", data_dir), free_addresses(2)
-    with (
-        workers(addresses, flags, [0]) as (chief,),
-        workers(addresses, [*flags, "--seed=1"], [1]) as (other,),
-    ):
-        assert other.ended() == 2
-        assert other.said[-1] == (
-            "train.py: the chief was started otherwise: seed: 0 there, 1 asked"
-        )
-        chief.until("a worker of the cluster is lost")
-
-
 def run_alone(flags, variable):
     environment = {k: v for k, v in ENVIRONMENT.items() if k != "TF_CONFIG"}
     if variable is not None:
