@@ -36,11 +36,11 @@ def follow(
         KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM to any worker; the chief has saved
             the state.
     """
+    signals.patient = True
     team.require_same(config, data)
     split = training_split(config, data)
     learner = make_learner(model_inputs(data), count_steps(config, split))
     say(f"{config.task}: sharing the steps of {team.num_workers} workers")
-    signals.patient = True
     while word := team.hear(learner.variables):
         learner.begin_epoch(word["epoch"])
         learner.scale_steps(word["step_factor"])

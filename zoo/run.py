@@ -68,6 +68,8 @@ class Run:
         self._team = team or Team(signals=signals)
         self._folder = folder
         self._signals = signals
+        # Ended while all make their variables, it would leave the others waiting for these.
+        signals.patient = self._team.num_workers > 1
         self._team.require_same(config, data)
         self._text = data.splits["train"]
         self._train = training_split(config, data)
@@ -81,6 +83,8 @@ class Run:
                 f"out of memory: --size={config.size} with --vocabulary_size="
                 f"{config.vocabulary_size} is too large for this machine"
             ) from error
+        signals.patient = False
+        signals.stop()
         self._progress = Progress()
         self._checkpoints = Checkpoints(
             folder.checkpoints,

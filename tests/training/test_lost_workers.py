@@ -19,7 +19,10 @@ from tests.training.workers import (
     tf_config,
     workers,
 )
+from zoo import training
 from zoo.config import Config
+from zoo.distribution import Team
+from zoo.learner import Learner
 
 EPOCHS = 6
 CONFIG = Config(
@@ -86,6 +89,23 @@ def test_a_signal_to_one_worker_ends_all_with_the_state_saved_once(
     with workers(addresses, flags) as both:
         assert_ended(both, [0, 0])
     assert_same_run(tmp_path / "run", together)
+
+
+def test_a_signal_while_variables_are_made_is_told_of_when_all_are(data_dir, tmp_path, monkeypatch):
+    build, done = Learner._build, []
+
+    def interrupted(self, inputs):
+        if "twin" not in done:
+            os.kill(os.getpid(), signal.SIGINT)
+        done.append("twin")
+        return build(self, inputs)
+
+    monkeypatch.setattr(Learner, "_build", interrupted)
+    monkeypatch.setattr(Team, "_send", lambda self, message: done.append(message))
+    monkeypatch.setattr(training, "make_team", lambda _, signals: Team(None, 2, 0, signals))
+    with pytest.raises(KeyboardInterrupt):
+        training.train_and_evaluate(Config(**LSTM), tmp_path, data_dir)
+    assert done[-3:] == ["twin", "twin", {"signal": signal.SIGINT, "failure": ""}]
 
 
 @pytest.mark.slow
