@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,20 @@ def test_seeds_of_before_there_was_a_setting_and_after_go_together(tmp_path):
     store(tmp_path, jobs[1], config=jobs[1].config.to_json() | {"keep_checkpoints": 7})
     rows, _ = leaderboard_table.collect(jobs, tmp_path)
     assert [row.seeds for row in rows] == [(0, 1)]
+
+
+def test_a_folder_of_another_configuration_is_not_finished(tmp_path):
+    jobs = jobs_of(IMDB, seeds=(0, 1))
+    store(tmp_path, jobs[0])
+    store(tmp_path, jobs[1], accuracy=0.9)
+    recipes_changed = [replace(job, config=replace(job.config, epochs=2)) for job in jobs]
+    with pytest.raises(RunError, match="holds no finished run of what was asked for"):
+        leaderboard_table.collect(recipes_changed, tmp_path)
+    rows, about = leaderboard_table.collect([recipes_changed[0], jobs[1]], tmp_path)
+    assert [row.accuracies for row in rows] == [(0.9,)]
+    assert about["unfinished"] == [f"{IMDB} bag seed 0"]
+    free = [replace(job, config=replace(job.config, keep_checkpoints=7)) for job in jobs]
+    assert leaderboard_table.collect(free, tmp_path)[0][0].seeds == (0, 1)
 
 
 @pytest.mark.parametrize("what", ["config", "examples", "lengths"])

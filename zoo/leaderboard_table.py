@@ -145,11 +145,12 @@ def collect(
 
 
 def _known(job: Job, root: Path, results: Results | None) -> tuple[dict[str, Any], str] | None:
-    """The figures of a job's finished run, and the day on which it ended."""
+    """The figures of a job's finished run, and the day on which it ended; `None` without one."""
     if results and (line := results.of(job)):
         return line["figures"], line["ended"]
     folder = Workdir(job.folder(root))
-    if (figures := finished(folder)) is None:
+    # A recipe that has changed since makes another run of it.
+    if (figures := finished(folder)) is None or folder.config().differences(job.config):
         return None
     return figures, date.fromtimestamp((folder.path / "metrics.json").stat().st_mtime).isoformat()
 
