@@ -20,7 +20,7 @@ planning.define("leaderboard")
 def main(argv: list[str]) -> None:
     """Flags in, runs and a table out."""
     del argv
-    seeds, root = planning.seeds(), planning.folder("workdir")
+    seeds, root = planning.asked()
     for name in _TASKS.value:  # now: the import takes seconds
         get_task(name)
     with command.quiet():

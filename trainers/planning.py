@@ -37,12 +37,15 @@ def folder(flag: str) -> Path:
     return expanded(str(flags.FLAGS[flag].value))
 
 
-def seeds() -> list[int]:
-    """The numbers in --seeds."""
+def asked() -> tuple[list[int], Path]:
+    """The numbers in --seeds, and the folder of the runs; a path that is empty is refused."""
+    for name in ("workdir", "data_dir", "recipes", "results", "out"):
+        if flags.FLAGS[name].value == "":  # Path("") would be the current folder
+            raise UsageError(f"--{name}= cannot work: give a path, or leave it out")
     given = flags.FLAGS.seeds
     if not given or not all(seed.isascii() and seed.isdigit() for seed in given):
         raise UsageError(f"--seeds={','.join(given)} cannot work: give numbers like 0,1,2")
-    return [int(seed) for seed in given]
+    return [int(seed) for seed in given], folder("workdir")
 
 
 def config(arguments: Sequence[str]) -> Config:

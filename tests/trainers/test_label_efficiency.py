@@ -73,11 +73,12 @@ def test_it_trains_what_is_asked_for_and_ends_with_the_table(tmp_path):
         ("--seeds=one", "--seeds=one cannot work"),
         ("--tasks=japanese_vowels", "--tasks=japanese_vowels cannot work: give tasks of texts"),
         ("--tasks=films", "unknown task 'films'"),
+        ("--recipes=", "--recipes= cannot work: give a path, or leave it out"),
         ("--recipes=/nowhere", "there is no /nowhere/movie_reviews-rotten_tomatoes.flags"),
     ],
 )
 def test_a_wrong_flag_is_one_line(flag, words, tmp_path):
-    code, out, err = end(f"--workdir={tmp_path / 'runs'}", flag)
+    code, out, err = end("--table_only", f"--workdir={tmp_path / 'runs'}", flag)
     assert (code, out) == (2, "")
     assert words in err
     assert err.count("\n") == 1

@@ -142,11 +142,15 @@ def test_jobs_that_fail_are_named_at_the_end(flags, tmp_path):
             "--seeds=99999999999",
             "--seed=99999999999 cannot work: it must be at least 0 and at most",
         ),
+        ("--workdir=", "--workdir= cannot work: give a path, or leave it out"),
+        ("--recipes=", "--recipes= cannot work"),
+        ("--results=", "--results= cannot work"),
+        ("--out=", "--out= cannot work"),
         ("--seed=1", "Unknown command line flag 'seed'"),
     ],
 )
 def test_a_wrong_flag_is_one_line(flag, words, tmp_path):
-    code, out, err = end(flag, f"--workdir={tmp_path / 'runs'}")
+    code, out, err = end("--table_only", f"--workdir={tmp_path / 'runs'}", flag)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert words in err
     assert not list(tmp_path.iterdir())
