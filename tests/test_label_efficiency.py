@@ -30,7 +30,8 @@ def recipes(tmp_path):
 
 
 def read(flags):
-    kinds = {"seed": int, "epochs": int, "labelled_examples": int, "embedding_step_rate": float}
+    kinds = dict.fromkeys(("seed", "epochs", "labelled_examples"), int)
+    kinds |= {"batch_tokens": int, "batch_size": int, "embedding_step_rate": float}
     values = dict[str, str]()
     for flag in flags:
         name, value = flag.removeprefix("--").split("=", 1)
@@ -42,10 +43,12 @@ def read(flags):
     return Config(**{name: kinds.get(name, str)(value) for name, value in values.items()})
 
 
-def planned(recipes, tasks=(TWEETS,), starts=label_efficiency.STARTS, seeds=(0,)):
+def planned(
+    recipes, tasks=(TWEETS,), starts=label_efficiency.STARTS, seeds=(0,), labels=tuple(LABELS)
+):
     root = recipes.parent / "runs"
     epochs = {"": 10, IMDB: 2}
-    return label_efficiency.plan(tasks, starts, LABELS, epochs, seeds, recipes, root, read)
+    return label_efficiency.plan(tasks, starts, labels, epochs, seeds, recipes, root, read)
 
 
 def test_every_place_is_a_job_of_every_seed(recipes):
@@ -82,9 +85,22 @@ def test_the_words_are_told_by_the_model_that_begins_with_them(recipes):
     assert not planned(recipes, starts=("scratch",))[1]
 
 
+def test_the_words_are_told_in_the_recipes_batches(recipes):
+    with (recipes / "tweets.flags").open("a") as file:
+        file.write(" --batch_tokens=0 --batch_size=16")
+    _, (words,), _ = planned(recipes, starts=("language_model",))
+    assert {"--batch_tokens=0", "--batch_size=16"} < set(words.flags)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
+        ({"tasks": ()}, "nothing to do: --tasks= is empty"),
+        ({"labels": ()}, "nothing to do: --labelled_examples= is empty"),
+        (
+            {"labels": (Labels(100, 1), Labels(0, 1), Labels(100, 2))},
+            "--labelled_examples=100:1,all:1,100:2 cannot work: give each number once",
+        ),
         ({"starts": ("bert",)}, "unknown start 'bert'"),
         ({"tasks": (IMDB,), "starts": ("minilm",)}, "there is no .*movie_reviews-imdb-minilm"),
         ({"tasks": ("japanese_vowels",)}, "--tasks=japanese_vowels cannot work"),

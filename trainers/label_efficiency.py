@@ -50,6 +50,8 @@ def main(argv: list[str]) -> None:
     results = Results(planning.folder("results")) if flags.FLAGS.results else None
     failed = list[str]()
     if not flags.FLAGS.table_only:
+        if not flags.FLAGS.resume:
+            leaderboard.refuse_begun(jobs, root)  # now, not after all the words
         label_efficiency.pretrain(words, jobs, planning.program("pretrain.py"), results)
         train = planning.program("train.py")
         failed = leaderboard.run(jobs, root, train, flags.FLAGS.resume, results)

@@ -152,8 +152,13 @@ def plan(
         The places of the table, the runs that others begin with, and the jobs.
 
     Raises:
-        UsageError: for an unknown name, or a recipe that is missing or cannot work.
+        UsageError: for an unknown name, a number of labels given twice, a recipe that is missing
+            or cannot work, or nothing to do.
     """
+    if len({one.examples for one in labels}) < len(set(labels)):
+        given = ",".join(f"{one.examples or 'all'}:{one.times}" for one in labels)
+        # Both would be one folder's runs, and one place of the table.
+        raise UsageError(f"--labelled_examples={given} cannot work: give each number once")
     for start in starts:
         if start not in STARTS:
             raise unknown_name("start", start, STARTS)
@@ -164,6 +169,9 @@ def plan(
         has_minilm = _recipe(recipes, task, "minilm").is_file()
         here = starts or [start for start in STARTS if start != "minilm" or has_minilm]
         cells += [Cell(task, s, n) for s in dict.fromkeys(here) for n in dict.fromkeys(labels)]
+    if not cells:
+        empty = "labelled_examples" if tasks else "tasks"
+        raise UsageError(f"nothing to do: --{empty}= is empty")
     for seed in dict.fromkeys(seeds):
         for cell in cells:
             file = _recipe(recipes, cell.task, cell.start)
@@ -195,7 +203,7 @@ def _recipe(recipes: Path, task: str, start: str) -> Path:
 
 
 def _words_flags(config: Config, epochs: int) -> tuple[str, ...]:
-    same = ("model", "size", "unit", "vocabulary_size", "max_length", "batch_tokens")
+    same = ["model", "size", "unit", "vocabulary_size", "max_length", "batch_tokens", "batch_size"]
     return (
         f"--tasks={config.task}",
         *(f"--{name}={getattr(config, name)}" for name in same),

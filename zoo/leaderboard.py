@@ -122,6 +122,21 @@ def plan(
     return jobs
 
 
+def refuse_begun(jobs: Sequence[Job], root: Path) -> None:
+    """Makes sure that no job has begun: what is there may be another's.
+
+    Raises:
+        UsageError: if there are runs in the folder.
+    """
+    folders = [job.folder(root) for job in jobs]
+    begun = [folder for folder in folders if folder.exists() or _log(folder).exists()]
+    if begun:
+        raise UsageError(
+            f"{root} holds {len(begun)} of these {len(jobs)} runs: give --resume to go on with "
+            "them, or another --workdir"
+        )
+
+
 def run(
     jobs: Sequence[Job],
     root: Path,
@@ -149,13 +164,8 @@ def run(
         UsageError: if there are runs in the folder, unasked for.
         KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM, when the job has ended.
     """
-    folders = [job.folder(root) for job in jobs]
-    begun = [folder for folder in folders if folder.exists() or _log(folder).exists()]
-    if begun and not resume:
-        raise UsageError(
-            f"{root} holds {len(begun)} of these {len(jobs)} runs: give --resume to go on with "
-            "them, or another --workdir"
-        )
+    if not resume:
+        refuse_begun(jobs, root)
     failures = []
     with Signals() as signals:
         signals.patient = True

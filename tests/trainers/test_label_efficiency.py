@@ -65,6 +65,18 @@ def test_it_trains_what_is_asked_for_and_ends_with_the_table(tmp_path):
     assert (tmp_path / "out.md").read_text("utf-8") == table
 
 
+def test_what_has_begun_is_refused_before_words_are_learnt(tmp_path):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "tweets.flags").write_text(RECIPE)
+    (tmp_path / "runs" / "tweets" / "language_model-50" / "0").mkdir(parents=True)
+    flags = ["--tasks=tweets", "--starts=language_model", "--labelled_examples=50:2", "--seeds=0"]
+    flags += [f"--{name}={tmp_path / name}" for name in ("recipes", "data_dir")]
+    code, out, err = end(*flags, f"--workdir={tmp_path / 'runs'}")
+    assert (code, out) == (2, "")
+    assert "holds 1 of these 1 runs: give --resume" in err
+    assert not (tmp_path / "runs" / "tweets" / "words.log").exists()
+
+
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
