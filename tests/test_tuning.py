@@ -185,16 +185,28 @@ def test_the_space_is_what_is_not_given():
     assert everything == SEARCH["bag"]
     given = space_of(BASE, fixed=["size", "learning_rate", "task", "model"])
     assert everything.keys() - given.keys() == {"size.embedding_dim", "learning_rate"}
-    assert space_of(BASE, ["learning_rate"], ["learning_rate"]).keys() == {"learning_rate"}
+    assert space_of(BASE, ["learning_rate"], ["size"]).keys() == {"learning_rate"}
     assert "batch_tokens" not in space_of(BASE, fixed=["batch_size"])
     tracks = space_of(Config(task="japanese_vowels", model="bag"))
     assert not {"word_vectors", "word_dropout_rate", "embedding_step_rate"} & tracks.keys()
-    warm = space_of(Config(task="tweets", model="bag", warm_start="runs/a"))
-    assert not {"size.embedding_dim", "word_vectors"} & warm.keys()
+    for begun in ({"warm_start": "runs/a"}, {"pretrained": "runs/a"}):
+        rest = space_of(Config(task="tweets", model="bag", **begun))
+        assert not {"size.embedding_dim", "word_vectors"} & rest.keys()
     base = Config(task="tweets", model="bag", size="small,embedding_dim=7")
     assert tuning._configured(base, {"size.embedding_dim": 20}).size == "small,embedding_dim=20"
     with pytest.raises(UsageError, match="unknown search 'learning': did you mean 'learning_rate'"):
         space_of(BASE, ["learning"])
+
+
+def test_what_is_given_is_not_searched():
+    with pytest.raises(UsageError, match=r"--search=dropout_rate cannot work: .*dropout_rate=0\.3"):
+        space_of(BASE, ["dropout_rate"], ["dropout_rate"])
+    sized = Config(task="tweets", model="bag", size="small,embedding_dim=7")
+    with pytest.raises(UsageError, match=r"=size\.embedding_dim cannot work: .*embedding_dim=7"):
+        space_of(sized, ["size.embedding_dim"], ["size"])
+    # Of a size that is given by its name, single numbers may be searched.
+    small = space_of(BASE, ["size.embedding_dim"], ["size"])
+    assert small.keys() == {"size.embedding_dim"}
 
 
 @pytest.mark.parametrize("family", MODELS)

@@ -71,7 +71,7 @@ def space_of(config: Config, names: Sequence[str] = (), fixed: Collection[str] =
         The space; empty if nothing is left.
 
     Raises:
-        UsageError: for a name that the family does not declare.
+        UsageError: for a name that the family does not declare, or that is fixed.
 
     Example:
         >>> sorted(space_of(Config(model="nb_ngram"), fixed=["size", "batch_tokens"]))
@@ -80,7 +80,7 @@ def space_of(config: Config, names: Sequence[str] = (), fixed: Collection[str] =
     declared = dict(SEARCH[config.model])
     if get_task(config.task).kind != "text":
         declared = {name: of for name, of in declared.items() if name not in _OF_WORDS}
-    if config.warm_start:  # which fixes the size
+    if config.warm_start or config.pretrained:  # which fix the size
         declared.pop("word_vectors", None)
         declared = {name: of for name, of in declared.items() if not name.startswith("size.")}
     if "batch_size" in fixed:
@@ -88,6 +88,13 @@ def space_of(config: Config, names: Sequence[str] = (), fixed: Collection[str] =
     for name in names:
         if name not in declared:
             raise unknown_name("search", name, declared)
+        field, _, number = name.partition(".")
+        sized = number and f",{number}=" in config.size
+        if sized or (field in fixed and not number):
+            raise UsageError(
+                f"--search={name} cannot work: it is fixed by --{field}="
+                f"{getattr(config, field)}; leave one of them out"
+            )
     if names:
         return {name: declared[name] for name in names}
     return {name: of for name, of in declared.items() if name.split(".")[0] not in fixed}
