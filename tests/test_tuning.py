@@ -135,11 +135,41 @@ def test_a_failed_trial_does_not_change_what_is_drawn_next(trainer, tmp_path):
     assert search(tmp_path / "cut", 14) == whole
 
 
-def test_fewer_trials_leave_the_recipe_of_all(trainer, tmp_path):
+def files(root):
+    return [(root / name).read_text() for name in ("best.flags", "trials.json")]
+
+
+def test_fewer_trials_leave_the_recipe_of_those(trainer, tmp_path):
     search(tmp_path)
-    before = [(tmp_path / name).read_text() for name in ("best.flags", "trials.json")]
-    search(tmp_path, 1)
-    assert [(tmp_path / name).read_text() for name in ("best.flags", "trials.json")] == before
+    before = files(tmp_path)
+    (trial,) = search(tmp_path, 1)
+    recipe, listed = files(tmp_path)
+    assert recipe.startswith("# The best of 1 trials: ")
+    assert read(recipe.splitlines()[1:]) == trial.config
+    assert len(json.loads(listed)["trials"]) == 1
+    search(tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_failed_trials_alone_leave_no_recipe_of_others(trainer, tmp_path):
+    trainer.broken = (1,)
+    search(tmp_path, 3)
+    assert (tmp_path / "best.flags").exists()
+    with pytest.raises(RunError, match="all 1 trials failed"):
+        search(tmp_path, 1)
+    assert not (tmp_path / "best.flags").exists()
+
+
+def test_killed_behind_its_figures_a_trial_comes_to_the_recipe_all_the_same(trainer, tmp_path):
+    search(tmp_path, 3)
+    before = files(tmp_path)
+    for name in ("best.flags", "trials.json"):
+        (tmp_path / name).unlink()
+    checkpoints = tmp_path / "trials" / "0002" / "checkpoints"
+    checkpoints.mkdir()
+    search(tmp_path, 3)
+    assert files(tmp_path) == before
+    assert not checkpoints.exists()
 
 
 def test_checkpoints_go_with_a_trial_that_is_finished_alone(trainer, tmp_path):

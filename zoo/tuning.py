@@ -9,8 +9,8 @@ the state there is:
     ROOT/trials/0007.log    what it printed; a lock on it is a trial's claim
     ROOT/trials/0007.failed why it failed, if it did; removed, the trial is run again
     ROOT/search.json        what is searched, and from where
-    ROOT/trials.json        every trial: what was tried, and its figures on validation
-    ROOT/best.flags         the best trial, as a recipe
+    ROOT/trials.json        the trials asked for: what was tried, and its figures on validation
+    ROOT/best.flags         the best one of them, as a recipe
 
 What trial 7 tries depends on the seed and on the figures of the six before it alone. Asked again,
 the search replays what is finished, goes on with what is half done, and comes to the same end.
@@ -150,6 +150,9 @@ def tune(base: Config, space: Space, trials: int, root: Path, train: Sequence[st
             say(f"{label} {_line(done[-1], _failure(folder))}")
             if new:
                 _write(root, done, space)
+        # Even if nothing was new: whoever was killed may not have come to it, and fewer trials may
+        # be asked for than there are.
+        _write(root, done, space)
     if all(trial.merit is None for trial in done):
         raise RunError(f"all {trials} trials failed: {root}/trials/*.log say why")
     return done
@@ -165,6 +168,7 @@ def _run_trial(
                 f"{folder.path} is of another search: {'; '.join(differences)}; give another "
                 "--workdir"
             )
+        _drop_checkpoints(folder)
         return False
     if _failure(folder):
         return False
@@ -178,8 +182,12 @@ def _run_trial(
         with replacing(_failed(folder)) as beside:
             beside.write_text(f"{failure}\n", "utf-8")
     else:
-        shutil.rmtree(folder.checkpoints, ignore_errors=True)
+        _drop_checkpoints(folder)
     return True
+
+
+def _drop_checkpoints(folder: Workdir) -> None:
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
 
 
 def _failed(folder: Workdir) -> Path:
@@ -295,7 +303,9 @@ def _write(root: Path, trials: Sequence[Trial], space: Space) -> None:
     about = {"searched": sorted(space), "versions": versions(), "machine": machine()}
     with replacing(root / "trials.json") as beside:
         beside.write_text(json.dumps({**about, "trials": rows}, indent=2) + "\n", "utf-8")
-    if any(trial.merit is not None for trial in trials):
+    if all(trial.merit is None for trial in trials):
+        (root / "best.flags").unlink(missing_ok=True)  # it would be of other trials
+    else:
         best = best_of(trials)
         head = (
             f"# The best of {len(trials)} trials: validation accuracy "
