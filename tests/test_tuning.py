@@ -36,6 +36,7 @@ class Trainer:
         self.told = []
         self.stop_after = None
         self.broken = ()
+        self.failure = "exit code 1: no disk"
 
     def __call__(self, command, log, signals):
         *flags, workdir = command[1:]
@@ -46,7 +47,7 @@ class Trainer:
             raise KeyboardInterrupt
         self.told.append(config)
         if len(self.told) in self.broken:
-            return "exit code 1: no disk"
+            return self.failure
         loss = (config.dropout_rate - 0.4) ** 2 + abs(config.learning_rate - 0.01)
         scores = {"accuracy": 1 - loss, "log_loss": loss, "expected_calibration_error": 0.01}
         (folder / "config.json").write_text(json.dumps({"config": config.to_json()}))
@@ -62,8 +63,8 @@ def trainer(monkeypatch):
     return trainer
 
 
-def search(root, trials=12, base=BASE, space=SPACE):
-    return tune(base, space, trials, root, ["train"])
+def search(root, trials=12, base=BASE, space=SPACE, check=lambda: None):
+    return tune(base, space, trials, root, ["train"], check)
 
 
 def test_it_finds_better_settings_and_leaves_a_recipe(trainer, tmp_path):
@@ -124,6 +125,34 @@ def test_a_trial_that_fails_is_a_line_and_the_others_go_on(trainer, tmp_path, ca
     trainer.told, trainer.broken = [], range(100)
     with pytest.raises(RunError, match=r"all 2 trials failed: .*log say why"):
         search(tmp_path / "none", 2)
+
+
+def no_data():
+    raise RunError("the data are not prepared")
+
+
+def test_what_no_trial_could_do_is_told_before_the_first(trainer, tmp_path):
+    with pytest.raises(RunError, match="the data are not prepared"):
+        search(tmp_path / "new", 2, check=no_data)
+    assert trainer.told == []
+    assert not (tmp_path / "new").exists()
+    trials = search(tmp_path, 2)
+    assert search(tmp_path, 2, check=no_data) == trials  # there is nothing to run
+
+
+@pytest.mark.parametrize(
+    ("failure", "ends", "error", "words"),
+    [
+        ("exit code 1: the data are gone", True, RunError, "the data are not prepared"),
+        ("exit code 2: --size=smal", False, UsageError, r"exit code 2: --size=smal \(.*0001\.log"),
+    ],
+)
+def test_what_is_not_the_trials_own_is_not_kept(trainer, tmp_path, failure, ends, error, words):
+    trainer.broken, trainer.failure = (2,), failure
+    with pytest.raises(error, match=words):
+        search(tmp_path, 3, check=lambda: ends and len(trainer.told) == 2 and no_data())
+    trainer.broken = ()
+    assert all(trial.merit is not None for trial in search(tmp_path, 3))
 
 
 def test_a_failed_trial_does_not_change_what_is_drawn_next(trainer, tmp_path):

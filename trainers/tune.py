@@ -36,15 +36,20 @@ def main(argv: list[str]) -> None:
     if not _WORKDIR.value:
         raise UsageError("--workdir= cannot work: it must name a folder")
     with command.quiet():
-        from zoo import tuning
+        import tensorflow as tf
 
+        from zoo import training, tuning
+
+    tf.config.set_visible_devices([], "GPU")  # the trials need them, and TensorFlow takes all
     given = {field.name for field in fields(Config) if flags.FLAGS[field.name].present}
     space = tuning.space_of(base, _SEARCH.value, given)
     train = [sys.executable, str(Path(__file__).resolve().with_name("train.py"))]
     train += ["--noscore_test"]
     train += [f"--data_dir={_DATA_DIR.value}"] * (_DATA_DIR.value is not None)
     root = expanded(_WORKDIR.value)
-    trials = tuning.tune(base, space, _TRIALS.value, root, train)
+    trials = tuning.tune(
+        base, space, _TRIALS.value, root, train, lambda: training.check(base, _DATA_DIR.value)
+    )
     best = tuning.best_of(trials)
     print(f"best: trial {trials.index(best) + 1}: {root / 'best.flags'}")
     print("\n".join(best.config.to_flags()))

@@ -29,7 +29,15 @@ from zoo.interrupts import Signals
 from zoo.learner import Learner, divide_logits, logits_function
 from zoo.lineage import refuse_test_texts
 from zoo.prepared import resolve
-from zoo.run import Run, evaluate_split, require_tensorflow, say, say_figures
+from zoo.run import (
+    Run,
+    evaluate_split,
+    model_inputs,
+    require_tensorflow,
+    say,
+    say_figures,
+    training_split,
+)
 from zoo.tasks import Task, get_task
 from zoo.text import WORDPIECE, TextEncoder, TextSettings
 from zoo.wordpiece import WordPieceEncoder, make_encoder
@@ -130,6 +138,21 @@ def _follow(
         signals,
         lambda inputs, total_steps: Learner(config, inputs, classes, total_steps, team),
     )
+
+
+def check(config: Config, data_dir: str | os.PathLike[str] | None = None) -> None:
+    """Makes sure that a run could begin: reads its data, and builds its model.
+
+    Raises:
+        UsageError, RunError: as `train_and_evaluate` does before the first step.
+    """
+    require_tensorflow()
+    task = get_task(config.task)
+    data, known = _read_data(config, task, data_dir)
+    training_split(config, data)
+    learner = Learner(config, model_inputs(data), len(task.classes), total_steps=1)
+    if known is not None:
+        learner.begin_with(known[0], same_classes=known[1] == task.classes)
 
 
 def _read_data(

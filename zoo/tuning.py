@@ -19,7 +19,7 @@ the search replays what is finished, goes on with what is half done, and comes t
 import contextlib
 import json
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -100,7 +100,14 @@ def space_of(config: Config, names: Sequence[str] = (), fixed: Collection[str] =
     return {name: of for name, of in declared.items() if name.split(".")[0] not in fixed}
 
 
-def tune(base: Config, space: Space, trials: int, root: Path, train: Sequence[str]) -> list[Trial]:
+def tune(
+    base: Config,
+    space: Space,
+    trials: int,
+    root: Path,
+    train: Sequence[str],
+    check: Callable[[], None] = lambda: None,
+) -> list[Trial]:
     """Runs trials, or what is missing of them.
 
     Args:
@@ -110,12 +117,15 @@ def tune(base: Config, space: Space, trials: int, root: Path, train: Sequence[st
         trials: how many, those that are finished included.
         root: the search's folder; made if it is missing.
         train: the command that a trial's flags are added to.
+        check: raises if no trial could begin; called before the first one that is to run, and
+            after one that failed.
 
     Returns:
         All of them in their order.
 
     Raises:
-        UsageError: if the space is empty, or `root` holds another search.
+        UsageError: if the space is empty, `root` holds another search, or a trial's settings
+            cannot work.
         RunError: if every trial failed, optuna is not installed, or the disk refuses.
         KeyboardInterrupt, SystemExit: after SIGINT and SIGTERM, when the trial has ended.
     """
@@ -131,9 +141,12 @@ def tune(base: Config, space: Space, trials: int, root: Path, train: Sequence[st
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study, done = optuna.create_study(), list[Trial]()
+    folders = [Workdir(root / "trials" / f"{number:04d}") for number in range(trials)]
+    if any(folder.metrics() is None and not _failure(folder) for folder in folders):
+        check()  # before the search is written down: with the flag mended it would be another one
     with _kept(root, base, space), Signals() as signals:
         signals.patient = True
-        for number in range(trials):
+        for number, folder in enumerate(folders):
             # A sampler a trial: where a search was cut does not change what is drawn.
             study.sampler = optuna.samplers.TPESampler(
                 seed=(base.seed * 1_000_003 + number) % 2**32, n_startup_trials=_RANDOM_TRIALS
@@ -141,11 +154,10 @@ def tune(base: Config, space: Space, trials: int, root: Path, train: Sequence[st
             drawn = study.ask()
             config = _configured(base, {name: _draw(drawn, name, of) for name, of in space.items()})
             label = f"[{number + 1}/{trials}]"
-            folder = Workdir(root / "trials" / f"{number:04d}")
             log_path = folder.path.with_suffix(".log")
             with claimed_log(log_path, True, label, signals) as log:
                 assert log is not None
-                new = _run_trial(config, folder, train, log, signals)
+                new = _run_trial(config, folder, train, log, signals, check)
             done.append(_told(study, drawn, config, folder))
             say(f"{label} {_line(done[-1], _failure(folder))}")
             if new:
@@ -159,7 +171,12 @@ def tune(base: Config, space: Space, trials: int, root: Path, train: Sequence[st
 
 
 def _run_trial(
-    config: Config, folder: Workdir, train: Sequence[str], log: IO[bytes], signals: Signals
+    config: Config,
+    folder: Workdir,
+    train: Sequence[str],
+    log: IO[bytes],
+    signals: Signals,
+    check: Callable[[], None],
 ) -> bool:
     """Runs a trial to its end or its failure; whether there was anything left to run."""
     if folder.metrics() is not None:
@@ -178,6 +195,10 @@ def _run_trial(
     if failure is None and folder.metrics() is None:
         failure = "it ended without figures"
     if failure:
+        # What is not the trial's own ends the search: written down, it would outlast its cause.
+        if failure.partition(":")[0] == "exit code 2":
+            raise UsageError(f"{failure} ({folder.path.with_suffix('.log')})")
+        check()
         # Written down, so that the trials behind it are drawn from the same history again.
         with replacing(_failed(folder)) as beside:
             beside.write_text(f"{failure}\n", "utf-8")

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.fixtures import write_records
 from zoo.tasks import get_task
 
@@ -17,9 +19,9 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL
 TASK = "movie_reviews/imdb"
 
 
-def run(*flags):
+def run(*flags, program=PROGRAM):
     done = subprocess.run(
-        [*PROGRAM, *flags],
+        [*program, *flags],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
@@ -56,6 +58,18 @@ def test_a_search_a_recipe_and_a_second_search(tmp_path):
         assert "validation" in figures
         assert "test" not in figures
     assert run(*flags)[:2] == (0, out)
+
+
+@pytest.mark.parametrize("flag", ["--size=smal", "--data_dir=/nowhere"])
+def test_what_no_trial_could_do_is_told_at_once_as_in_training(tmp_path, flag):
+    write_records(get_task(TASK), tmp_path / "data", rows=23)
+    flags = [f"--task={TASK}", "--model=bag", f"--workdir={tmp_path / 'search'}"]
+    flags += [f"--data_dir={tmp_path / 'data'}", flag]
+    code, out, err = run(*flags)
+    assert (code, out) == (2 if flag == "--size=smal" else 1, "")
+    assert not (tmp_path / "search").exists()
+    training = run(*flags, program=[sys.executable, str(ROOT / "trainers" / "train.py")])
+    assert training == (code, out, err.replace("tune.py: ", "train.py: "))
 
 
 def test_a_wrong_name_is_one_line_and_exit_code_2(tmp_path):
