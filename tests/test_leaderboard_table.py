@@ -147,6 +147,7 @@ def test_table_json_and_pictures_are_written(written, tmp_path):
     assert len([line for line in lines if line.startswith("|")]) == 4
     assert lines[0].startswith(f"| {IMDB} | lstm | 75.00 | 65.00 – 85.00 | ")
     assert lines[0].endswith(" | 77.00 | 5.0 | 1,234 | 50,005.0 | 12,501.2 | 0, 1 |")
+    assert "a text is cut at --max_length tokens" in head
     assert "](leaderboard_seconds.png)" in text
     content = json.loads(files[1].read_text("utf-8"))
     assert [row["model"] for row in content["rows"]] == ["lstm", "bag"] * 2
@@ -186,6 +187,7 @@ def test_the_pictures_hold_the_figures(written, tmp_path):
         if len(line.get_xydata()) == 1
     }
     assert {row.train_seconds for row in rows[:2]} <= points
+    assert "tokens read (at most --max_length)" in lengths.axes[0].get_xlabel()
     first = lengths.axes[0].lines[0].get_xydata()
     assert first.tolist() == [[6, pytest.approx(75)], [30, pytest.approx(75)]]
 

@@ -88,7 +88,7 @@ def by_length(rows: Sequence[Row]) -> Any:
     kept = [row for row in rows if len(row.by_length) > 1]
     figure = _panels(kept, "Accuracy on fifths of the test split, the shortest first", panel)
     for axes in figure.axes:
-        axes.set_xlabel("tokens or steps in an example, middle of the fifth")
+        axes.set_xlabel("tokens read (at most --max_length) or steps,\nmiddle of the fifth")
         _scale(axes)
     return figure
 

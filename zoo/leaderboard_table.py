@@ -42,7 +42,9 @@ that many right answers, which makes the interval rather too wide than too narro
 of what other seeds or other training data would have changed, and next to 100 % it is too narrow.
 A model whose interval overlaps that of the highest accuracy is tied with the best, in whatever
 order the lines stand. ECE is the expected calibration error on test, in 15 bins. Models are chosen
-on validation alone. Seconds are of training without validation, means over the seeds."""
+on validation alone. Seconds are of training without validation, means over the seeds. Lengths are
+those that the model read: a text is cut at --max_length tokens, and all that are longer count as
+that long, so that there may be fewer than five fifths."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class Row:
         train_seconds: without validation.
         epoch_seconds: the same for each epoch.
         examples: of the test split.
-        by_length: accuracy on test by length, as `zoo.metrics.accuracy_by_length` has it.
+        by_length: accuracy on test by length as the model read it, as
+            `zoo.metrics.accuracy_by_length` has it.
     """
 
     task: str
