@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.leaderboards import figures_of, store
@@ -141,6 +142,23 @@ def test_the_table_and_the_picture_hold_the_figures(recipes):
     content = json.loads((out.parent / "out.json").read_text("utf-8"))
     assert [cell["labelled_examples"] for cell in content["cells"]] == [100, "all"] * 2
     assert (out.parent / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_line_is_not_drawn_through_numbers_that_nobody_ran(recipes):
+    root = recipes.parent / "runs"
+    cells, _, jobs = label_efficiency.plan(
+        [TWEETS], ["scratch", "minilm"], [Labels(n, 1) for n in (100, 500, 0)], {"": 1}, [0],
+        recipes, root, read,
+    )  # fmt: skip
+    for job in jobs:
+        if job.name != "minilm-500":
+            store(root, job, accuracy=0.75)
+    rows = {row.model: row for row in label_efficiency_table.collect(jobs, root)[0]}
+    known = {cell: rows[cell.name] for cell in cells if cell.name in rows}
+    (axes,) = label_efficiency_table.picture(known).axes
+    scratch, minilm = (bars.lines[0].get_ydata() for bars in axes.containers)
+    np.testing.assert_array_equal(scratch, [75, 75, 75])
+    np.testing.assert_array_equal(minilm.astype("float64"), [75, np.nan, 75])
 
 
 def test_a_failure_of_the_words_ends_it_with_their_last_line(recipes, capsys):

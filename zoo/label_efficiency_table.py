@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from zoo.checkpoint import replacing
 from zoo.label_efficiency import Cell
 from zoo.leaderboard import Job
@@ -130,15 +132,16 @@ def picture(known: dict[Cell, Row]) -> Any:
             {cell.labels for cell in of_task}, key=lambda one: one.examples or float("inf")
         )
         for start in dict.fromkeys(cell.start for cell in of_task):
-            line = [(c.labels, r) for c, r in of_task.items() if c.start == start]
-            line.sort(key=lambda pair: labels.index(pair[0]))
-            means = [100 * row.accuracy for _, row in line]
+            found = {c.labels: r.accuracies for c, r in of_task.items() if c.start == start}
+            # Where runs are missing the line breaks, and is drawn through nothing that was seen.
+            line = [np.multiply(100, found.get(one, [np.nan])) for one in labels]
+            means = [seeds.mean() for seeds in line]
             spread = [
-                [100 * (row.accuracy - min(row.accuracies)) for _, row in line],
-                [100 * (max(row.accuracies) - row.accuracy) for _, row in line],
+                [seeds.mean() - seeds.min() for seeds in line],
+                [seeds.max() - seeds.mean() for seeds in line],
             ]
             color, shape = _LOOKS[start]
-            places = [labels.index(one) for one, _ in line]
+            places = range(len(labels))
             look = {"color": color, "marker": shape, "markersize": 5.5, "linewidth": 1.3}
             axes.errorbar(places, means, spread, label=start, capsize=2, **look)
         axes.set_xticks(range(len(labels)), [str(one) for one in labels])
