@@ -176,6 +176,14 @@ def test_a_broken_head_is_a_row_and_no_other_takes_its_place(tmp_path):
     assert [row.position for row in found] == [1, 2, 3]
 
 
+def test_of_two_columns_of_one_name_neither_is_read(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"text,text,id\ngood,bad,1\n")
+    assert reasons(read(path, "csv")) == ["ambiguous column"]
+    path.write_bytes(b"text,id,id\ngood,1,2\n")
+    assert [row.text for row in read(path, "csv")] == ["good"]
+
+
 def parquet(path, columns):
     pyarrow.parquet.write_table(pyarrow.table(columns), path)
     return path

@@ -213,6 +213,9 @@ class Csv(Rows):
             raw.decode()
         except UnicodeDecodeError as error:
             return aside(number, f"invalid UTF-8: at byte {error.start}", raw)
+        for name in (self._columns.text, self._columns.key):
+            if name and header.count(name) > 1:  # neither is more right than the other
+                return aside(number, f"ambiguous column: several are named {name}", raw)
         members = dict(zip(header, fields, strict=True))
         return self._columns.of_members(self._name, number, members, raw)
 
