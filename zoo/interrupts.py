@@ -31,6 +31,7 @@ class Signals:
         self._before: dict[int, Any] = {}
         self._report: Any = None
         self._dropping = False
+        self._owed = False
 
     def __enter__(self) -> "Signals":
         # Python lets the main thread alone set handlers.
@@ -42,6 +43,7 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.caught = number
+        self._owed = False
         signal.signal(number, self._before[number])
         if not self.patient:
             self.stop()
@@ -53,7 +55,7 @@ class Signals:
             self._report(what)
             return
         # Raised in here it would be dropped again.
-        self._dropping = True
+        self._dropping = self._owed = True
         signal.signal(self.caught, self._note)
         again = (threading.get_ident(), self.caught)
         threading.Thread(target=self._send_again, args=again, daemon=True).start()
@@ -62,7 +64,12 @@ class Signals:
     def _send_again(self, thread: int, number: int) -> None:
         while self._dropping:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-        signal.pthread_kill(thread, number)
+        # One that comes as the main thread is about to wait is seen when it has waited.
+        while True:
+            if not self._owed:  # asked right before it is sent: Python hands over at jumps
+                return
+            signal.pthread_kill(thread, number)
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     def stop(self) -> None:
         """Raises what the signal that was caught stands for, if one was.
@@ -81,3 +88,6 @@ class Signals:
             signal.signal(number, handler)
         if self._before:
             sys.unraisablehook = self._report
+        if self._owed:
+            self._owed = False
+            self.stop()
