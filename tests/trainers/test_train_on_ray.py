@@ -16,6 +16,7 @@ from absl import flags
 
 import zoo.training
 from zoo.config import Config
+from zoo.distribution import PeerLost
 from zoo.errors import RunError
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +91,18 @@ def test_what_we_give_up_is_not_tried_again(monkeypatch):
     with pytest.raises(RunError, match="no data"):
         run_on_stand_in(monkeypatch, RunError("no data"))
     assert run_on_stand_in(monkeypatch, OSError("no route to host"))
+
+
+def test_a_lost_peer_is_no_end(monkeypatch):
+    def lost(*_):
+        raise PeerLost("a worker of the cluster is lost")
+
+    called = run_on_stand_in(monkeypatch)
+    monkeypatch.setattr(zoo.training, "train_and_evaluate", lost)
+    monkeypatch.setattr(os, "chdir", lambda _: None)
+    with pytest.raises(ConnectionError, match="is lost") as caught:
+        called["work"](called["train_loop_config"])
+    assert run_on_stand_in(monkeypatch, caught.value)
 
 
 def has_ray():
