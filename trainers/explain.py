@@ -33,6 +33,8 @@ def main(argv: list[str]) -> None:
     # It warns of each family of fonts without a weight called normal, as are many Chinese ones.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     prefix = out / "explanation" if out.is_dir() or not _OUT.value else out
+    if _OUT.value and (not prefix.name or not prefix.parent.is_dir()):  # now, not after the work
+        raise UsageError(f"--out={_OUT.value} cannot work: it must name files in a folder")
     with command.quiet():
         from zoo.explain import explain
         from zoo.explain_page import completeness, write_html

@@ -216,7 +216,8 @@ class Config(Settings):
             )
         if self.unit == "wordpiece" and not (self.warm_start or self.pretrained):
             raise UsageError(
-                "--unit=wordpiece cannot work without --pretrained, whose pieces they are"
+                "--unit=wordpiece cannot work without --pretrained, whose pieces they are; "
+                "train.py takes both"
             )
         for name in ("warm_start", "pretrained"):
             if getattr(self, name) and self.word_vectors != "none":

@@ -84,7 +84,7 @@ def test_the_page_on_it_runs(folder, monkeypatch):
         (["--workdir={folder}/runs/first"], 2, "give one text, in quotes, not 0"),
         (["--workdir={folder}/runs/first", "two", "texts"], 2, "give one text, in quotes, not 2"),
         (["--workdir={folder}/data", "text"], 1, "holds no finished run"),
-        (["--workdir={folder}/runs/first", "--out={folder}/no/why", "text"], 1, "cannot write"),
+        (["--workdir={folder}/runs/first", "--out={folder}/no/why", "text"], 2, "must name files"),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_code(folder, arguments, code, message):

@@ -53,6 +53,7 @@ def test_help_needs_no_tensorflow_and_shows_the_defaults_of_train():
         ([], "--task"),
         (["--task=movie_reviews/imdb", "--max_length=0"], "--max_length=0 cannot work"),
         (["--task=movie_reviews/imdb", "--unit=words"], "did you mean 'word'"),
+        (["--task=movie_reviews/imdb", "--unit=wordpiece"], "train.py takes both"),
         (["--task=movie_reviews/imdb", "--vocabulary_sise=9"], "vocabulary_size"),
         (["--task=movie_reviews/imdb", "--vocabulary_size=many"], "vocabulary_size"),
     ],
