@@ -6,8 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zoo import text
-from zoo.batching import epoch_plan
-from zoo.config import Config
 from zoo.pipeline import Split, batch_plan, batches, in_order_plan, padding_share
 
 
@@ -36,57 +34,6 @@ def test_a_sample_is_of_the_seed_and_holds_the_smaller_ones(split):
 def test_a_sample_of_rows_that_are_not_there_is_refused(split, size):
     with pytest.raises(ValueError, match=f"size={size}, and there are 40 rows"):
         split.sample(size, seed=0)
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.integers(0, 9), min_size=1, max_size=30),
-    st.integers(1, 10),
-    st.integers(0, 2**32 - 1),
-    st.integers(0, 9),
-)
-def test_a_crop_is_a_window_of_each_row_drawn_by_seed_and_epoch(lengths, crop, seed, epoch):
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    split = Split(np.arange(offsets[-1], dtype="int32"), offsets, np.arange(len(lengths)))
-    config = Config(crop_length=crop, batch_tokens=20, seed=seed)
-    rows, plan = epoch_plan(config, split, epoch)
-    again, _ = epoch_plan(config, split, epoch)
-    assert rows.lengths.tolist() == np.minimum(lengths, crop).tolist()
-    for i in range(len(split)):
-        window, whole = rows.row(i), split.row(i)
-        assert len(window) == min(len(whole), crop)
-        assert not len(window) or window.tolist() == list(range(window[0], window[-1] + 1))
-        assert set(window) <= set(whole)
-        assert window.tolist() == again.row(i).tolist()
-    for (inputs, labels), rows_of_batch in zip(batches(rows, plan), plan, strict=True):
-        assert labels.numpy().tolist() == rows_of_batch.tolist()
-        for padded, i in zip(inputs["ids"].numpy(), rows_of_batch, strict=True):
-            window = rows.row(i).tolist()
-            assert padded.tolist() == window + [text.PAD_ID] * (len(padded) - len(window))
-
-
-def test_crops_move_with_seed_and_epoch_and_reach_all_of_a_row():
-    split = Split(np.arange(500), np.arange(0, 501, 5), np.zeros(100, "int32"))
-    firsts = {
-        (seed, epoch): tuple(
-            int(epoch_plan(Config(crop_length=2, seed=seed), split, epoch)[0].row(i)[0]) % 5
-            for i in range(100)
-        )
-        for seed in range(2)
-        for epoch in range(2)
-    }
-    assert len(set(firsts.values())) == 4
-    for drawn in firsts.values():  # of 4 places each should have 25 of 100, within 4 deviations
-        assert set(drawn) == {0, 1, 2, 3}
-        assert max(map(drawn.count, range(4))) < 43
-
-
-def test_without_a_crop_length_rows_are_read_whole(split):
-    rows, plan = epoch_plan(Config(batch_tokens=60), split, 0)
-    assert rows is split
-    assert [b.tolist() for b in plan] == [
-        b.tolist() for b in batch_plan(split.lengths, batch_tokens=60, seed=0, epoch=0)
-    ]
 
 
 LENGTHS = st.lists(st.integers(1, 60), max_size=80).map(np.array)

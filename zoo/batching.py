@@ -5,7 +5,7 @@ the ones before it: that is what lets a cut run go on exactly where it was.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,14 +38,9 @@ class Split:
         """`int64[R]`, the steps of each row."""
         return np.diff(np.asarray(self.offsets))
 
-    def bounds(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Where rows begin in `values`, and where they end, `int64` of the shape of `rows`."""
-        return self.offsets[rows], self.offsets[rows + 1]
-
     def row(self, index: int) -> np.ndarray:
         """The ids or features of one row."""
-        first, end = self.bounds(index)
-        return self.values[first:end]
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
 
     def sample(self, size: int, seed: int) -> "Split":
         """Some of the rows, drawn by `seed` alone; a larger sample holds the smaller ones.
@@ -73,40 +68,6 @@ class Split:
             np.concatenate([[0], self.lengths[rows]]).cumsum(),
             np.asarray(self.labels)[rows],
         )
-
-
-@dataclass(frozen=True)
-class CroppedSplit(Split):
-    """A split of which a longer row is read through a window.
-
-    Args:
-        values, offsets, labels: of the split.
-        crop_length: L, steps of a window; a row that has no more is read whole.
-        places: `float32[R]` in [0, 1), where the window of each row stands: at 0 it begins with
-            the row, and as many places as there are share the rest evenly.
-
-    Example:
-        >>> split = Split(np.arange(7), np.array([0, 5, 7]), np.array([0, 1]))
-        >>> cropped = CroppedSplit(*vars(split).values(), 3, np.array([0.9, 0.9]))
-        >>> cropped.row(0).tolist(), cropped.row(1).tolist(), cropped.lengths.tolist()
-        ([2, 3, 4], [5, 6], [3, 2])
-    """
-
-    crop_length: int
-    places: np.ndarray
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """`int64[R]`, the steps of each row that are read."""
-        return np.minimum(super().lengths, self.crop_length)
-
-    def bounds(self, rows: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Where the windows of rows begin in `values`, and where they end."""
-        first, end = super().bounds(rows)
-        kept = np.minimum(end - first, self.crop_length)
-        # In float64: a product in float32 may come out as the number of places itself.
-        moved = (self.places[rows].astype("float64") * (end - first - kept + 1)).astype("int64")
-        return first + moved, first + moved + kept
 
 
 def batch_plan(
@@ -154,24 +115,9 @@ def batch_plan(
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def epoch_plan(config: Any, split: Split, epoch: int) -> tuple[Split, list[np.ndarray]]:
-    """What is read in an epoch of a run: the rows, and those of each batch.
-
-    Args:
-        config: of the run, with the arguments of `batch_plan` and `crop_length`, in steps, 0 for
-            whole rows.
-        split: the run's examples.
-        epoch: number of the epoch, from 0.
-
-    Returns:
-        The split, or windows of its rows that `seed` and `epoch` decide alone; and the row numbers
-        of each batch, as of `batch_plan`.
-    """
-    if config.crop_length:
-        # Another stream than the plan's, or rows would be cropped as they are shuffled.
-        places = np.random.default_rng([config.seed, epoch, 1]).random(len(split), "float32")
-        split = CroppedSplit(split.values, split.offsets, split.labels, config.crop_length, places)
-    return split, batch_plan(
+def epoch_plan(config: Any, split: Split, epoch: int) -> list[np.ndarray]:
+    """The batches of a run's epoch: as `batch_plan`, of a configuration with its arguments."""
+    return batch_plan(
         split.lengths,
         batch_tokens=config.batch_tokens,
         batch_size=config.batch_size,
@@ -182,7 +128,7 @@ def epoch_plan(config: Any, split: Split, epoch: int) -> tuple[Split, list[np.nd
 
 def count_steps(config: Any, split: Split) -> int:
     """The steps of all epochs of a run, if patience does not end them before."""
-    return sum(len(epoch_plan(config, split, epoch)[1]) for epoch in range(config.epochs))
+    return sum(len(epoch_plan(config, split, epoch)) for epoch in range(config.epochs))
 
 
 def in_order_plan(lengths: np.ndarray, *, batch_tokens: int = 16_384) -> list[np.ndarray]:
@@ -237,8 +183,7 @@ def batches(split: Split, plan: list[np.ndarray], start: int = 0) -> "Batches":
         What can be gone through any number of times.
     """
     # As plain arrays, still on disk: a memory map costs microseconds each time it is sliced.
-    arrays = {name: np.asarray(getattr(split, name)) for name in ("values", "offsets", "labels")}
-    split = replace(split, **arrays)
+    split = Split(*map(np.asarray, (split.values, split.offsets, split.labels)))
     return Batches(split, plan[start:])
 
 
@@ -270,9 +215,9 @@ class Batches:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[tuple[dict[str, tf.Tensor], tf.Tensor]]:
-        values, labels = self.split.values, self.split.labels
+        values, offsets, labels = self.split.values, self.split.offsets, self.split.labels
         for rows in self.plan:
-            starts, ends = self.split.bounds(rows)
+            starts, ends = offsets[rows], offsets[rows + 1]
             lengths = ends - starts
             shape = (len(rows), max(1, int(lengths.max())), *values.shape[1:])
             padded = np.full(shape, PAD_ID, values.dtype)

@@ -152,7 +152,7 @@ def run(data_dir: Path, steps: int) -> tuple[dict[str, float], dict[str, int], i
         data = encode(_TASK, data_dir, settings, progress=False)
     split = data.splits["train"]
     with phase("planning"):
-        _, plan = epoch_plan(config, split, 0)
+        plan = epoch_plan(config, split, 0)
     with phase("training"):
         team = make_team("none", Signals())
         inputs = TokenInputs(2 + len(data.vocabulary))

@@ -39,13 +39,6 @@ class Config(Settings):
     max_length: int = setting(
         256, "data", "tokens kept of a text: its head and its tail", at_least=1
     )
-    crop_length: int = setting(
-        0,
-        "data",
-        "tokens (or steps) read of a longer one in training, from a place drawn anew each epoch; "
-        "0: all that --max_length keeps",
-        at_least=0,
-    )
     batch_tokens: int = setting(
         8192,
         "data",

@@ -44,8 +44,8 @@ def follow(
     while word := team.hear(learner.variables):
         learner.begin_epoch(word["epoch"])
         learner.scale_steps(word["step_factor"])
-        rows, plan = epoch_plan(config, split, word["epoch"])
-        for batch in team.batches(rows, plan, start=word["step_in_epoch"]):
+        plan = epoch_plan(config, split, word["epoch"])
+        for batch in team.batches(split, plan, start=word["step_in_epoch"]):
             loss, _, _ = learner.step(*batch)
             if team.asked_to_stop:
                 signals.stop()

@@ -84,7 +84,6 @@ class PretrainingConfig(Settings):
     keep_checkpoints: int = _as_in_training("keep_checkpoints")
 
     labelled_examples: ClassVar[int] = 0
-    crop_length: ClassVar[int] = 0
     select_by: ClassVar[str] = "log_loss"
     layer_step_rate: ClassVar[float] = 1.0
     unfreeze_epochs: ClassVar[int] = 0

@@ -95,19 +95,19 @@ class Run:
         )
         self._divergence = Divergence(config, folder, self._learner, self._progress)
         self._restore_or_begin(inputs, data, known)
+        share = pipeline.padding_share(self._train.lengths, self._plan(0))
         say(
             f"{config.task}: {len(self._train):,} training examples, {self._total_steps} steps in "
-            f"{config.epochs} epochs, {self._padding_share():.1%} padding; "
-            f"{config.model} {config.size}: {self._learner.model.count_params():,} parameters"
+            f"{config.epochs} epochs, {share:.1%} padding; {config.model} {config.size}: "
+            f"{self._learner.model.count_params():,} parameters"
         )
 
     def _make_learner(self, inputs: TokenInputs | FeatureInputs, data: Any) -> Any:
         classes = len(data.task.classes)
         return Learner(self._config, inputs, classes, self._total_steps, self._team)
 
-    def _padding_share(self) -> float:
-        rows, plan = pipeline.epoch_plan(self._config, self._train, epoch=0)
-        return pipeline.padding_share(rows.lengths, plan)
+    def _plan(self, epoch: int) -> list[np.ndarray]:
+        return pipeline.epoch_plan(self._config, self._train, epoch)
 
     def _restore_or_begin(
         self,
@@ -197,7 +197,7 @@ class Run:
 
     def _train_epoch(self) -> None:
         progress = self._progress
-        rows, plan = pipeline.epoch_plan(self._config, self._train, progress.epoch)
+        plan = self._plan(progress.epoch)
         self._learner.begin_epoch(progress.epoch)
         self._learner.scale_steps(progress.step_factor)
         if not progress.step_in_epoch:
@@ -205,7 +205,7 @@ class Run:
         sums = progress.sums
         before = time.monotonic()
         with tqdm(
-            self._team.batches(rows, plan, start=progress.step_in_epoch),
+            self._team.batches(self._train, plan, start=progress.step_in_epoch),
             f"epoch {progress.epoch + 1}/{self._config.epochs}",
             total=len(plan),
             initial=progress.step_in_epoch,
@@ -322,7 +322,7 @@ class Run:
             "steps": progress.step,
             "epochs": progress.epoch,
             "best_epoch": progress.best["epoch"],
-            "padding_share": self._padding_share(),
+            "padding_share": pipeline.padding_share(self._train.lengths, self._plan(0)),
             "seed": self._config.seed,
             "config": self._config.to_json(),
             "machine": machine(),

@@ -50,17 +50,6 @@ def test_an_interrupted_run_goes_on_to_the_same_end(
     assert_same_run(workdir, whole[0])
 
 
-def test_a_run_on_crops_goes_on_to_the_same_end(data_dir, tmp_path, monkeypatch):
-    config = Config(**SMALL | {"crop_length": 4})
-    train_and_evaluate(config, tmp_path / "whole", data_dir)
-    with monkeypatch.context() as patch:
-        interrupt(patch, 17, signal.SIGTERM)  # amid the second epoch
-        with pytest.raises(SystemExit):
-            train_and_evaluate(config, tmp_path / "cut", data_dir)
-    train_and_evaluate(config, tmp_path / "cut", data_dir)
-    assert_same_run(tmp_path / "cut", tmp_path / "whole")
-
-
 def test_a_run_interrupted_while_it_validates_goes_on_to_the_same_end(
     whole, data_dir, tmp_path, monkeypatch
 ):
