@@ -45,10 +45,16 @@ def read(flags):
 
 
 def planned(
-    recipes, tasks=(TWEETS,), starts=label_efficiency.STARTS, seeds=(0,), labels=tuple(LABELS)
+    recipes,
+    tasks=(TWEETS,),
+    starts=label_efficiency.STARTS,
+    seeds=(0,),
+    labels=tuple(LABELS),
+    root="runs",
+    word_epochs=10,
 ):
-    root = recipes.parent / "runs"
-    epochs = {"": 10, IMDB: 2}
+    root = recipes.parent / root
+    epochs = {"": word_epochs, IMDB: 2}
     return label_efficiency.plan(tasks, starts, labels, epochs, seeds, recipes, root, read)
 
 
@@ -58,7 +64,7 @@ def test_every_place_is_a_job_of_every_seed(recipes):
     assert [str(job) for job in jobs] == [
         f"{cell.task} {cell.name} seed {seed}" for seed in (0, 1) for cell in cells
     ]
-    assert [word.folder for word in words] == [recipes.parent / "runs" / "tweets" / "words"]
+    assert [word.folder for word in words] == [recipes.parent / "runs" / "tweets" / "words-10"]
     assert {job.config.labelled_examples for job in jobs} == {100, 0}
     few = [job.config.epochs for job in jobs if job.config.labelled_examples]
     assert set(few) == {8 * 3, 8 * 2}  # a Transformer's recipe has two epochs
@@ -178,6 +184,23 @@ def test_words_are_learnt_for_those_alone_that_are_still_to_run(recipes, tmp_pat
     results.add(jobs[1], figures_of(jobs[1].config))
     label_efficiency.pretrain(words, jobs, ["false"], results)
     assert capsys.readouterr().out == ""
+
+
+def test_figures_are_known_by_how_the_words_were_learnt_and_not_by_where(recipes, tmp_path):
+    path = tmp_path / "known.jsonl"
+    _, _, jobs = planned(recipes)
+    for job in jobs:
+        Results(path).add(job, figures_of(job.config))
+    _, _, elsewhere = planned(recipes, root="other/runs")
+    assert all(Results(path).of(job) for job in elsewhere)
+    _, _, longer = planned(recipes, word_epochs=11)
+    unknown = {job.name for job in longer if not Results(path).of(job)}
+    assert unknown == {"language_model-100", "language_model-all"}
+    assert str(tmp_path) not in path.read_text("utf-8")
+    # Of runs that are still there, it is the folder that must be another one.
+    assert not {job.config.pretrained for job in jobs} & {
+        job.config.pretrained for job in longer if job.name in unknown
+    }
 
 
 def test_no_beginnings_stand_for_all(recipes):

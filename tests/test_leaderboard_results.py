@@ -57,6 +57,7 @@ def test_a_setting_of_later_days_had_its_default_before(tmp_path):
     results.add(job, figures)
     assert results.of(job)
     figures["config"]["a_setting_that_is_gone"] = 3
+    results.add(job, figures)
     assert results.of(job) is None
 
 

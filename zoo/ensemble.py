@@ -152,7 +152,7 @@ def _digest(model: keras.Model) -> str:
 @contextlib.contextmanager
 def _kept(path: Path) -> Iterator[None]:
     """Keeps a folder for one process; another waits, and finds the figures there."""
-    made = not path.exists()
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / ".lock").touch()
@@ -162,9 +162,9 @@ def _kept(path: Path) -> Iterator[None]:
         with locked(path / ".lock"):
             yield
     finally:
-        if made:
-            with contextlib.suppress(OSError):  # it holds an ensemble
-                path.rmdir()
+        with contextlib.suppress(OSError):  # it holds an ensemble
+            for folder in made:
+                folder.rmdir()
 
 
 def _read(file: Path, members: Sequence[Member]) -> dict[str, Any]:

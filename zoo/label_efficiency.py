@@ -177,23 +177,24 @@ def plan(
             file = _recipe(recipes, cell.task, cell.start)
             if not file.is_file():
                 raise UsageError(f"--starts={cell.start} cannot work: there is no {file}")
-            flags = [f"--flagfile={file}"]
+            flags, beginning = [f"--flagfile={file}"], ""
             base = read(flags)
             if cell.start != "minilm":
                 flags.append(f"--word_vectors={'ppmi' if cell.start == 'word_vectors' else 'none'}")
             if cell.start == "scratch":
                 flags.append("--embedding_step_rate=1")
             if cell.start == "language_model":
-                folder = root / cell.task.replace("/", "-") / "words"
                 epochs = word_epochs.get(cell.task, word_epochs[""])
+                folder = root / cell.task.replace("/", "-") / f"words-{epochs}"
                 words[cell.task] = Words(folder, _words_flags(base, epochs))
                 flags.append(f"--pretrained={folder}")
+                beginning = f"trainers/pretrain.py {' '.join(words[cell.task].flags)}"
             flags += [
                 f"--epochs={base.epochs * cell.labels.times}",
                 f"--labelled_examples={cell.labels.examples}",
                 f"--seed={seed}",
             ]
-            jobs.append(Job(read(flags), tuple(flags), cell.name))
+            jobs.append(Job(read(flags), tuple(flags), cell.name, beginning))
     return cells, list(words.values()), jobs
 
 

@@ -14,7 +14,7 @@ table and pictures of the folders and the file alone.
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,11 +37,20 @@ class Job:
         config: what is trained, and how.
         flags: what tells `trainers/train.py` so.
         entry: what it is compared as; the model's name if left out.
+        beginning: what its figures say that `config.pretrained` was, in the place of that folder,
+            which may lie anywhere and tells nothing of what was learnt in it; the folder if left
+            out.
     """
 
     config: Config
     flags: tuple[str, ...]
     entry: str = ""
+    beginning: str = ""
+
+    @property
+    def known_as(self) -> Config:
+        """The configuration that its figures are kept with."""
+        return replace(self.config, pretrained=self.beginning or self.config.pretrained)
 
     @property
     def name(self) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.checkpoint import replacing
+from zoo.config import Config
 from zoo.errors import RunError, UsageError
 from zoo.prepared import locked
 
@@ -42,10 +43,10 @@ class Results:
             return None
         try:
             # What was no setting yet then is what it is by default.
-            then = type(job.config).from_json(line["figures"]["config"])
+            then = Config.from_json(line["figures"]["config"])
         except UsageError:
             return None
-        return line if not then.differences(job.config) else None
+        return line if not then.differences(job.known_as) else None
 
     def add(self, job: "Job", figures: dict[str, Any]) -> None:
         """Writes down what a job came to, in the place of what it came to before.
@@ -53,6 +54,7 @@ class Results:
         Raises:
             RunError: if the file cannot be written; it is then what it was.
         """
+        figures = figures | {"config": figures["config"] | {"pretrained": job.known_as.pretrained}}
         line = {"ended": date.today().isoformat(), "figures": figures}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

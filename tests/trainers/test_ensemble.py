@@ -61,8 +61,9 @@ def test_runs_become_one_saved_model(folder):
         (["--members=", "--workdir=new"], 2, "--members= cannot work"),
         (["--members=a,b", "--workdir=new", "--export_name=n"], 2, "needs --export_dir"),
         (["--members=a,missing", "--workdir=new"], 1, "missing holds no finished run"),
+        (["--members=a,b", "--workdir=new/one", "--data_dir=none"], 1, "are not prepared in none"),
     ],
-    ids=range(3),
+    ids=range(4),
 )
 def test_what_cannot_work_is_one_line(folder, flags, code, message):
     result = start(folder, "ensemble.py", *flags)

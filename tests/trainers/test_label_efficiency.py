@@ -74,7 +74,7 @@ def test_what_has_begun_is_refused_before_words_are_learnt(tmp_path):
     code, out, err = end(*flags, f"--workdir={tmp_path / 'runs'}")
     assert (code, out) == (2, "")
     assert "holds 1 of these 1 runs: give --resume" in err
-    assert not (tmp_path / "runs" / "tweets" / "words.log").exists()
+    assert not (tmp_path / "runs" / "tweets" / "words-10.log").exists()
 
 
 @pytest.mark.parametrize(
