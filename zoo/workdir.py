@@ -162,13 +162,14 @@ class Workdir:
         """Makes sure that a run can go on.
 
         Raises:
-            RunError: if it began with other data.
+            RunError: if it began with other data, or its vocabulary is not what it was.
         """
         if self._read_json(self._config).get("fingerprint") != fingerprint:
             raise RunError(
                 f"the data of {config.task} have changed since the run in {self.path} began: "
                 "give another --workdir"
             )
+        self.vocabulary()
 
     def load_model(self) -> keras.Model:
         """The best epoch's averaged weights, float32.
@@ -212,7 +213,11 @@ class Workdir:
         Raises:
             RunError: if the file is not the one that the run wrote.
         """
-        if self._read_json(self._config).get("vocabulary_sha256") != _digest(self._vocabulary):
+        try:
+            digest = _digest(self._vocabulary)
+        except OSError as error:
+            raise RunError(f"{self._vocabulary} cannot be read: {error.strerror}") from error
+        if self._read_json(self._config).get("vocabulary_sha256") != digest:
             raise RunError(f"{self._vocabulary} has changed since the run began")
         return tuple(self._vocabulary.read_text("utf-8").split("\n")[:-1])
 

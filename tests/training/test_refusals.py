@@ -88,6 +88,13 @@ def test_a_vocabulary_that_has_changed_is_refused(whole, tmp_path):
         load_trained(tmp_path / "run")
 
 
+def test_a_run_without_its_vocabulary_does_not_go_on(data_dir, tmp_path, monkeypatch):
+    interrupted_run(monkeypatch, tmp_path, data_dir)
+    (tmp_path / "vocabulary.txt").unlink()
+    with pytest.raises(RunError, match=r"vocabulary\.txt cannot be read: No such file"):
+        train_and_evaluate(Config(**SMALL), tmp_path, data_dir)
+
+
 def test_a_workdir_of_another_configuration_is_refused(whole, data_dir):
     other = Config(**SMALL | {"batch_size": 8, "seed": 3})
     with pytest.raises(UsageError) as caught:
