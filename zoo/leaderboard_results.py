@@ -1,8 +1,9 @@
 """The figures of a leaderboard's finished runs, in one file that outlives the runs' folders.
 
 A line is a run: `{"run": "TASK MODEL seed SEED", "ended": "2026-11-26", "figures": …}`, sorted by
-its name, the figures as in the run's `metrics.json`. Kept in the repository, the file lets a
-leaderboard be made in several sittings, and its table be made anew without training.
+its name, the figures as in the run's `metrics.json`, but for what `Job.beginning` says. Kept in the
+repository, the file lets a leaderboard be made in several sittings, and its table be made anew
+without training.
 """
 
 import json

@@ -248,7 +248,8 @@ def head(about: dict[str, Any]) -> Iterator[str]:
     days = about["days"]
     for machine in about["machines"]:
         gpus = "".join(f", {name}" for name in machine["gpus"])
-        yield f"Machine: {machine['cpu']}, {machine['cores']} cores{gpus}.  "
+        cores = f"{machine['cores']} core{'s' if machine['cores'] != 1 else ''}"
+        yield f"Machine: {machine['cpu']}, {cores}{gpus}.  "
     yield f"Runs ended on {' to '.join(dict.fromkeys((days[0], days[-1])))}.  "
     for versions in about["versions"]:
         yield f"Versions: {', '.join(f'{name} {version}' for name, version in versions.items())}.  "
