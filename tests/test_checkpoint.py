@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from zoo.checkpoint import Checkpoints, Progress, replacing
+from zoo.checkpoint import Checkpoints, Progress
 from zoo.errors import RunError
+from zoo.whole_files import replacing
 
 
 def replace(path, write):
@@ -122,7 +123,7 @@ def test_the_suffix_that_keras_saves_by_stays(tmp_path):
 
 def test_what_a_killed_process_left_half_written_is_swept_away(tmp_path):
     code = (
-        "import os, sys, pathlib; from zoo.checkpoint import replacing\n"
+        "import os, sys, pathlib; from zoo.whole_files import replacing\n"
         "with replacing(pathlib.Path(sys.argv[1])) as beside:\n"
         "    beside.write_text('half'); os.kill(os.getpid(), 9)"
     )

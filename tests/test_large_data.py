@@ -7,7 +7,8 @@ import pytest
 
 from tests.fixtures import write_records
 from zoo import array_files, pipeline
-from zoo.batching import Split, batch_plan, batches
+from zoo.batching import batch_plan, batches
+from zoo.splits import Split
 from zoo.tasks import get_task
 
 ROWS = 5_000_000

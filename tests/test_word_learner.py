@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from zoo.batching import Split
 from zoo.errors import UsageError
 from zoo.models import TokenInputs
 from zoo.pretraining_config import PretrainingConfig
+from zoo.splits import Split
 from zoo.word_learner import WordLearner
 
 NUM_IDS = 19

@@ -26,7 +26,7 @@ def out() -> Path | None:
 
 def tell(text: str, as_json: str, out: Path | None) -> None:
     """Prints what was found and, where there is a name for it, writes OUT.md and OUT.json."""
-    from zoo.checkpoint import replacing  # late: it takes seconds
+    from zoo.whole_files import replacing  # late: it takes seconds
 
     print(text)
     if out is not None:

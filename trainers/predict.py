@@ -58,8 +58,8 @@ def write(predictions: Iterable[Any], classes: tuple[str, ...], stream: Any) -> 
 def main(argv: list[str]) -> None:
     """Texts in, one line each out."""
     with command.quiet():
-        from zoo.checkpoint import replacing
         from zoo.export import lines_as_they_come, load_servable, predict
+        from zoo.whole_files import replacing
 
     if argv[1:] and _INPUT.value:
         raise UsageError(f"give texts or --input={_INPUT.value}, not both")

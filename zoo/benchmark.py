@@ -112,7 +112,8 @@ def batch_reviews(texts: int = 1_000, rows: int = 64, cap: int = 512) -> Contest
     """Ids in batches: Keras makes them of texts each time, we read what was encoded once."""
     import tensorflow as tf
 
-    from zoo.batching import Split, batch_plan, batches
+    from zoo.batching import batch_plan, batches
+    from zoo.splits import Split
     from zoo.text import TextEncoder, TextSettings
 
     rng = np.random.default_rng(3)

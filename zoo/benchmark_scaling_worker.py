@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.batching import Split
 from zoo.config import Config
 from zoo.distribution import make_team
 from zoo.interrupts import Signals
 from zoo.learner import Learner
 from zoo.models import TokenInputs
+from zoo.splits import Split
 
 _NUM_IDS = 20_000
 # Whatever is traced, or grows, has been by then.

@@ -71,7 +71,7 @@ def save(
     out: Path, results: dict[str, dict[str, dict[str, float]]], title: str, picture: bool = True
 ) -> None:
     """Writes `out` with `.txt`, `.json` and, where matplotlib is installed, `.png` at its end."""
-    from zoo.checkpoint import replacing  # late: it takes seconds
+    from zoo.whole_files import replacing  # late: it takes seconds
 
     out.parent.mkdir(parents=True, exist_ok=True)
     ratios = {case: ratio(settings) for case, settings in results.items()}

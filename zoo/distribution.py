@@ -22,10 +22,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo.batching import Split, batches
+from zoo.batching import batches
 from zoo.cluster import read_cluster
 from zoo.errors import RunError, UsageError, reason
 from zoo.interrupts import Signals
+from zoo.splits import Split
 
 # What TensorFlow raises where a worker, or the way to it, is gone.
 _LOST = (

@@ -19,17 +19,18 @@ import numpy as np
 import tensorflow as tf
 
 from zoo import metrics
-from zoo.checkpoint import replacing
 from zoo.errors import RunError, UsageError, reason
 from zoo.export import card_head, publish
 from zoo.learner import logits_function
+from zoo.machine import machine, versions
 from zoo.mixing import RULE, Mix, fit_mix
 from zoo.paths import expanded
 from zoo.prepared import locked
 from zoo.run import evaluate_split, say, say_figures
 from zoo.servable import Answering, RawModel
 from zoo.training import Trained, encode_again, load_trained
-from zoo.workdir import Workdir, machine, versions
+from zoo.whole_files import replacing
+from zoo.workdir import Workdir
 
 _FILE = "ensemble.json"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from zoo.checkpoint import replacing
 from zoo.explain import Explanation
+from zoo.whole_files import replacing
 
 # Blue and orange of Okabe & Ito's palette, as in `zoo.plots`.
 _FOR, _AGAINST = (0, 114, 178), (213, 94, 0)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from zoo.checkpoint import replacing
 from zoo.explain import Explanation
 from zoo.explain_page import shown
+from zoo.whole_files import replacing
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#666666"
 _GATE_LINES = {"forget": (_BLUE, "-"), "input": (_ORANGE, "-"), "output": ("#009E73", "--")}

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from zoo.checkpoint import replacing
 from zoo.label_efficiency import Cell
 from zoo.leaderboard import Job
 from zoo.leaderboard_results import Results
 from zoo.leaderboard_table import Row, collect, head, ready, write_texts
 from zoo.plots import new_figure, tidy
+from zoo.whole_files import replacing
 
 # Okabe & Ito's palette, which the colour-blind can tell apart, and shapes for who sees none.
 _LOOKS = {

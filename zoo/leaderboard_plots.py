@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from zoo.checkpoint import replacing
 from zoo.leaderboard_table import Row
 from zoo.plots import WIDE, new_figure, tidy
+from zoo.whole_files import replacing
 
 # Okabe & Ito's palette, which the colour-blind can tell apart, and shapes for who sees none.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

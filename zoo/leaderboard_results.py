@@ -11,10 +11,10 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.checkpoint import replacing
 from zoo.config import Config
 from zoo.errors import RunError, UsageError
 from zoo.prepared import locked
+from zoo.whole_files import replacing
 
 if TYPE_CHECKING:
     from zoo.leaderboard import Job

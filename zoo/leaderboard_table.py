@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from zoo.checkpoint import replacing
 from zoo.config import Config
 from zoo.errors import RunError
 from zoo.leaderboard import Job, finished
 from zoo.leaderboard_results import Results
 from zoo.paths import expanded
+from zoo.whole_files import replacing
 from zoo.workdir import Workdir
 
 _RESAMPLES = 100_000

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zoo import metrics
-from zoo.checkpoint import replacing
+from zoo.whole_files import replacing
 
 # Blue and orange of Okabe & Ito's palette, which the colour-blind can tell apart too.
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#666666"

@@ -20,13 +20,14 @@ from zoo.distribution import is_chief, make_team
 from zoo.errors import RunError
 from zoo.follower import follow
 from zoo.interrupts import Signals
+from zoo.machine import machine, versions
 from zoo.prepared import resolve
 from zoo.pretraining_config import PretrainingConfig
 from zoo.run import Run, require_tensorflow, say
 from zoo.tasks import get_task
 from zoo.text import FIRST_WORD_ID, TextEncoder, TextSettings
 from zoo.word_learner import WordLearner
-from zoo.workdir import Workdir, machine, versions
+from zoo.workdir import Workdir
 
 
 @dataclass(frozen=True)

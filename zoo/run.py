@@ -11,16 +11,19 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from zoo import metrics, pipeline, plots
-from zoo.checkpoint import Checkpoints, Progress, replacing
+from zoo.checkpoint import Checkpoints, Progress
 from zoo.distribution import Team
 from zoo.divergence import Divergence
 from zoo.errors import Diverged, RunError, UsageError
 from zoo.evaluation import EVALUATION_TOKENS, evaluate_split
+from zoo.event_log import EventLog
 from zoo.interrupts import Signals
 from zoo.learner import Learner, divide_logits, logits_function
+from zoo.machine import machine, versions
 from zoo.models import FeatureInputs, TokenInputs
+from zoo.whole_files import replacing
 from zoo.wordpiece import make_encoder
-from zoo.workdir import EventLog, Workdir, machine, versions
+from zoo.workdir import Workdir
 
 
 def say(text: str) -> None:

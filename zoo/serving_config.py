@@ -11,10 +11,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from zoo.checkpoint import replacing
 from zoo.errors import RunError, UsageError, reason
 from zoo.export import check_writable
 from zoo.paths import expanded
+from zoo.whole_files import replacing
 
 # What YAML reads as something else than a word.
 _NO_WORDS = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})

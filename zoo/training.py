@@ -28,6 +28,7 @@ from zoo.follower import follow
 from zoo.interrupts import Signals
 from zoo.learner import Learner, divide_logits, logits_function
 from zoo.lineage import refuse_test_texts
+from zoo.machine import versions
 from zoo.prepared import resolve
 from zoo.run import (
     Run,
@@ -41,7 +42,7 @@ from zoo.run import (
 from zoo.tasks import Task, get_task
 from zoo.text import WORDPIECE, TextEncoder, TextSettings
 from zoo.wordpiece import WordPieceEncoder, make_encoder
-from zoo.workdir import Workdir, versions
+from zoo.workdir import Workdir
 
 
 @dataclass(frozen=True)

@@ -24,17 +24,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from zoo.checkpoint import replacing
 from zoo.config import Config
 from zoo.errors import RunError, UsageError, reason, unknown_name
 from zoo.interrupts import Signals
+from zoo.machine import machine, versions
 from zoo.models import SEARCH
 from zoo.models.search import Choice, Space
 from zoo.prepared import locked
 from zoo.processes import claimed_log, run_to_end
 from zoo.run import say
 from zoo.tasks import get_task
-from zoo.workdir import Workdir, machine, versions
+from zoo.whole_files import replacing
+from zoo.workdir import Workdir
 
 # At most so many random trials before the estimator has something to estimate from.
 _RANDOM_TRIALS = 8

@@ -1,32 +1,16 @@
 """A model, its running average, and how one step moves both, whatever the loss."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from zoo.building import POLICIES, dtype_policy, not_decayed, refuse_longer_texts
 from zoo.distribution import SummedAdamW, Team
 from zoo.errors import UsageError
-from zoo.layers import LearnedPositions
 from zoo.models import FeatureInputs, TokenInputs
-from zoo.step_size import ScaledSchedule
-
-# Weights that decay would only hurt, by the names that Keras gives them.
-_NOT_DECAYED = ("bias", "gamma", "beta", "embeddings")
-_POLICIES = {"none": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-
-
-@contextlib.contextmanager
-def _dtype_policy(name: str) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+from zoo.step_size import ScaledSchedule, warmup_and_cosine
 
 
 def input_signature(model: keras.Model) -> dict[str, tf.TensorSpec]:
@@ -48,22 +32,13 @@ def build_optimizer(
     Returns:
         The optimizer, which for float16 scales the loss.
     """
-    warmup_steps = int(config.warmup_rate * total_steps)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        # Not from 0: the first batch would be wasted.
-        config.learning_rate / (warmup_steps + 1) if warmup_steps else config.learning_rate,
-        decay_steps=total_steps - warmup_steps,
-        warmup_target=config.learning_rate if warmup_steps else None,
-        warmup_steps=warmup_steps,
-    )
+    schedule = warmup_and_cosine(config.learning_rate, config.warmup_rate, total_steps)
     optimizer = SummedAdamW(
         ScaledSchedule(schedule, step_factor),
         weight_decay=config.weight_decay,
         global_clipnorm=config.clip_norm or None,
     )
-    optimizer.exclude_from_weight_decay(
-        [v for v in model.trainable_variables if v.name in _NOT_DECAYED]
-    )
+    optimizer.exclude_from_weight_decay(not_decayed(model))
     if config.mixed_precision == "float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
@@ -101,13 +76,13 @@ class Twins:
         self._team = team or Team()
         with self._team.scope():
             try:
-                with _dtype_policy(_POLICIES[config.mixed_precision]):
+                with dtype_policy(POLICIES[config.mixed_precision]):
                     self.model = self._build(inputs)
-                with _dtype_policy("float32"):
+                with dtype_policy("float32"):
                     self.averaged = self._build(inputs)
             except ValueError as error:
                 raise UsageError(f"--model={config.model} --size={config.size}: {error}") from error
-            self._refuse_longer_texts()
+            refuse_longer_texts(config, self.model)
             self.averaged.set_weights(self.model.get_weights())
             self._step_factor = tf.Variable(1.0, trainable=False)
             self.optimizer = build_optimizer(config, self.model, total_steps, self._step_factor)
@@ -116,14 +91,6 @@ class Twins:
         self._depths = _depths(self.model)
         signature = [input_signature(self.model), tf.TensorSpec([None], "int32")]
         self._step = self._team.compile(self._train_step, signature)
-
-    def _refuse_longer_texts(self) -> None:
-        for layer in self.model.layers:
-            if isinstance(layer, LearnedPositions) and self._config.max_length > layer.max_length:
-                raise UsageError(
-                    f"--size={self._config.size} --max_length={self._config.max_length} cannot "
-                    f"work: the model has {layer.max_length} positions"
-                )
 
     def _build(self, inputs: TokenInputs | FeatureInputs) -> keras.Model:
         raise NotImplementedError

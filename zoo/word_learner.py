@@ -21,11 +21,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from zoo.batching import Split, batches, in_order_plan
+from zoo.batching import batches, in_order_plan
 from zoo.distribution import Team
 from zoo.errors import Diverged, UsageError
 from zoo.models import MODELS, TokenInputs
 from zoo.models.words import build_predictor, objective_words
+from zoo.splits import Split
 from zoo.text import FIRST_WORD_ID, UNKNOWN_ID
 from zoo.twins import Twins, input_signature
 

@@ -5,29 +5,22 @@ import csv
 import dataclasses
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import zipfile
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import keras
-import tensorflow as tf
 
-import zoo
-from zoo.checkpoint import replacing
 from zoo.config import Config
 from zoo.errors import RunError, UsageError, reason
+from zoo.machine import versions
 from zoo.paths import expanded
 from zoo.settings import Settings
+from zoo.whole_files import replacing
 
-_SCALAR = tf.compat.v1.SummaryMetadata(
-    plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"),
-    data_class="DATA_CLASS_SCALAR",
-)
 # What TensorFlow's reader of checkpoints does not take for itself.
 _OF_PATTERNS = "[]*?\\"
 # Names under which a run writes, and replaces what was there.
@@ -265,42 +258,6 @@ class Workdir:
             beside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", "utf-8")
 
 
-class EventLog:
-    """A run's figures for TensorBoard, made anew from its history when it goes on.
-
-    Args:
-        folder: where the event files go; those that are there are removed.
-        history: the epochs so far.
-    """
-
-    def __init__(self, folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-        try:
-            for old in folder.glob("events.out.tfevents.*"):
-                old.unlink()
-            self._writer = tf.summary.create_file_writer(str(folder))
-        except (OSError, tf.errors.OpError) as error:
-            raise RunError(f"cannot write to {folder}: {reason(error)}") from error
-        self._folder = folder
-        for row in history:
-            self.write(row)
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Adds an epoch's row."""
-        try:
-            with self._writer.as_default(step=row["epoch"]):
-                for name, value in row.items():
-                    if name != "epoch":
-                        # tf.summary.scalar would need the package tensorboard to write.
-                        tf.summary.write(name, float(value), metadata=_SCALAR)
-            self._writer.flush()
-        except tf.errors.OpError as error:
-            raise RunError(f"cannot write to {self._folder}: {reason(error)}") from error
-
-    def close(self) -> None:
-        """Ends the event file."""
-        self._writer.close()
-
-
 def _program(fields: Container[str]) -> str:
     """What makes runs of a configuration that has these fields."""
     return ("train.py", "pretrain.py")["objective" in fields]
@@ -308,34 +265,3 @@ def _program(fields: Container[str]) -> str:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """The versions that a figure depends on."""
-    packages = ("tensorflow", "keras", "numpy", "tensorflow-datasets")
-    return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in packages},
-        "zoo": zoo.__version__,
-    }
-
-
-def machine() -> dict[str, Any]:
-    """What a time was measured on."""
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    devices = tf.config.list_physical_devices("GPU")
-    details = [tf.config.experimental.get_device_details(device) for device in devices]
-    return {
-        "cpu": name,
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
-        "gpus": [detail.get("device_name", "unknown") for detail in details],
-    }
