@@ -382,3 +382,14 @@ def test_a_family_that_counts_words_refuses_features(family):
 def test_numpys_whole_numbers_are_whole_numbers(family):
     model = MODELS[family](TokenInputs(np.int64(IDS)), np.int64(CLASSES))
     assert keras.Model.from_config(model.get_config()).output_shape == (None, CLASSES)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_places_do_not_drown_the_words(size):
+    """Before anything is learnt, words differ about as much as their places do."""
+    model = make_model("transformer", "tokens", size=size)
+    seen = keras.Model(model.input, model.get_layer("positions").output)
+    ids = np.arange(1, IDS)[:, None].repeat(STEPS, axis=1).astype("int32")
+    x = np.asarray(seen({"ids": ids}))  # float32[words, places, D]
+    words, places = x.var(axis=0).mean(), x.var(axis=1).mean()
+    assert 0.3 < words / places < 3

@@ -138,6 +138,7 @@ CASES = {
     "gated-block": _block(norm="pre", activation="silu", gated=True, position="alibi"),
     "relative-block": _block(position="relative", dropout=0.1, attention_dropout=0.0, seed=1),
     "sinusoidal": Case(lambda **kw: SinusoidalPositions(**kw)),
+    "sinusoidal-scaled": Case(lambda **kw: SinusoidalPositions(input_scale=1.5, **kw)),
     "sinusoidal-short": Case(lambda **kw: SinusoidalPositions(max_wavelength=100.0, **kw)),
     "learned": Case(lambda **kw: LearnedPositions(29, **kw)),
     "pool-last": _pooling("last"),

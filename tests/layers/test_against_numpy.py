@@ -325,15 +325,16 @@ def test_transformer_block(norm, gated, assert_near):
     assert_near(block(x.astype("float32"), mask=mask), expected)
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.5])
 @pytest.mark.parametrize("size", [D, 2 * U])
-def test_sinusoidal_positions(size, assert_near):
+def test_sinusoidal_positions(size, scale, assert_near):
     x = random(B, T, size)
-    expected = x.copy()
+    expected = scale * x
     for t in range(T):
         for n in range(size):
             angle = t / 10_000 ** (2 * (n // 2) / size)
             expected[:, t, n] += np.cos(angle) if n % 2 else np.sin(angle)
-    assert_near(SinusoidalPositions()(x.astype("float32")), expected)
+    assert_near(SinusoidalPositions(input_scale=scale)(x.astype("float32")), expected)
 
 
 def test_sinusoidal_positions_far_out(assert_near):

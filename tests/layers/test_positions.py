@@ -136,6 +136,7 @@ def test_steps_may_begin_where_the_graph_alone_knows(make, rng, assert_near):
         (lambda: SinusoidalPositions(float("nan")), "`max_wavelength` must be above 1, not nan"),
         (lambda: SinusoidalPositions(float("inf")), "`max_wavelength` must be above 1, not inf"),
         (lambda: SinusoidalPositions("10"), "`max_wavelength` must be above 1, not '10'"),
+        (lambda: SinusoidalPositions(input_scale=0), "`input_scale` must be above 0, not 0"),
         (lambda: LearnedPositions(0), "`max_length` must be a positive integer, not 0"),
         (lambda: LearnedPositions(2.5), "`max_length` must be a positive integer, not 2.5"),
     ],

@@ -15,12 +15,15 @@ from zoo.layers.arguments import check_above, check_positive
 class SinusoidalPositions(keras.layers.Layer):
     """Adds sines and cosines of each step's position; nothing is learnt, any length works.
 
+        output[b, t] = input_scale * inputs[b, t] + PE[t]
         PE[t, 2i] = sin(t / max_wavelength^(2i / D)),  PE[t, 2i + 1] = cos(the same)
 
-    Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.5.
+    Source: Vaswani et al. 2017, "Attention Is All You Need", sections 3.4 and 3.5.
 
     Args:
         max_wavelength: the longest wave, as a multiple of 2 pi steps.
+        input_scale: what the inputs are multiplied by; √D for an embedding's vectors, whose numbers
+            begin so small that the waves, of size 1, would leave nothing to be seen of the words.
 
     Call arguments:
         inputs: `float[B, T, D]`.
@@ -32,22 +35,29 @@ class SinusoidalPositions(keras.layers.Layer):
         `float[B, T, D]`, with the inputs' mask.
 
     Raises:
-        ValueError: if `max_wavelength` is not above one, or the inputs have not three axes.
+        ValueError: if `max_wavelength` is not above one, `input_scale` is not above 0, or the
+            inputs have not three axes.
 
     Example:
         >>> SinusoidalPositions()(ops.zeros((1, 3, 4)))[0, 0].shape == (4,)
         True
     """
 
-    def __init__(self, max_wavelength: float = 10_000.0, **kwargs: Any) -> None:
+    def __init__(
+        self, max_wavelength: float = 10_000.0, input_scale: float = 1.0, **kwargs: Any
+    ) -> None:
         check_above("max_wavelength", max_wavelength, 1)
+        check_above("input_scale", input_scale, 0)
         super().__init__(**kwargs)
         self.input_spec = keras.layers.InputSpec(ndim=3)
         self.supports_masking = True
         self.max_wavelength = max_wavelength
+        self.input_scale = input_scale
 
     def call(self, inputs: Any, first: Any = 0, limit: int | None = None) -> Any:
         """Adds the positions."""
+        if self.input_scale != 1:
+            inputs = inputs * ops.cast(self.input_scale, inputs.dtype)
         size = inputs.shape[-1]
         pairs = np.arange(size) // 2  # int[D]
         frequencies = np.exp(-math.log(self.max_wavelength) * 2 * pairs / size)  # float[D]
@@ -73,7 +83,8 @@ class SinusoidalPositions(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Every constructor argument, by name."""
-        return {**super().get_config(), "max_wavelength": self.max_wavelength}
+        own = {"max_wavelength": self.max_wavelength, "input_scale": self.input_scale}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="zoo")

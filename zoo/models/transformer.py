@@ -16,6 +16,7 @@ as in `size="small,position=rotary,feedforward=swiglu"`. The size `minilm` is th
 layers, which `zoo.convert.from_bert` has the weights of (MiniLM: Wang et al. 2020).
 """
 
+import math
 from typing import Any
 
 import keras
@@ -124,7 +125,10 @@ def _encode(
 def _positions(chosen: dict[str, Any], inputs: parts.Inputs) -> keras.layers.Layer | None:
     """What tells the blocks' input its places; `None` where the attention tells them."""
     if chosen["position"] == "sinusoidal":
-        return SinusoidalPositions(name="positions")
+        # An embedding begins small, and the waves would drown it; a standardised track is as large.
+        words = isinstance(inputs, parts.TokenInputs)
+        scale = math.sqrt(chosen["embedding_dim"]) if words else 1.0
+        return SinusoidalPositions(input_scale=scale, name="positions")
     if chosen["position"] != "learned":
         return None
     if isinstance(inputs, parts.FeatureInputs):
