@@ -6,6 +6,27 @@ from zoo.errors import UsageError, unknown_name
 from zoo.settings import Settings, setting
 from zoo.tasks import TASKS, get_task
 
+# The fields that `zoo.fitting` heeds; those of the data are its archive's.
+FIT_FIELDS = (
+    "batch_tokens",
+    "model",
+    "size",
+    "dropout_rate",
+    "word_dropout_rate",
+    "recurrent_dropout_rate",
+    "epochs",
+    "learning_rate",
+    "warmup_rate",
+    "weight_decay",
+    "clip_norm",
+    "label_smoothing_rate",
+    "average_decay",
+    "calibrate",
+    "select_by",
+    "seed",
+    "mixed_precision",
+)
+
 
 @dataclass(frozen=True)
 class Config(Settings):
