@@ -19,6 +19,7 @@ from zoo.config import FIT_FIELDS, Config
 from zoo.errors import Diverged, UsageError
 from zoo.machine import machine, versions
 from zoo.models import MODELS, WITHOUT_EMBEDDING
+from zoo.silence import silenced
 from zoo.splits import Split
 from zoo.step_size import warmup_and_cosine
 from zoo.tasks import get_task
@@ -231,7 +232,8 @@ def fit(
         if (done := folder.metrics()) is not None:
             print(f"{folder.path} holds this very run, finished", flush=True)
             return done
-        keras.utils.set_random_seed(config.seed)
+        with silenced():  # it imports TensorFlow where there is one
+            keras.utils.set_random_seed(config.seed)
         folder.begin(config, archive.fingerprint, archive.vocabulary)
         return _fit(archive, config, folder, score_test)
 

@@ -75,6 +75,7 @@ def test_jax_trains_what_tensorflow_reads(data, data_dir, tmp_path):
     again = evaluate(load_trained(tmp_path / "run"), "test", data_dir)
     assert again["accuracy"] == figures["test"]["accuracy"]
     assert again["log_loss"] == pytest.approx(figures["test"]["log_loss"], abs=1e-5)
+    assert err == ""
     code, out, _ = fit(f"--data={data}", f"--workdir={tmp_path / 'run'}", *flags)
     assert code == 0
     assert "finished" in out
