@@ -75,10 +75,17 @@ def test_jax_trains_what_tensorflow_reads(data, data_dir, tmp_path):
     again = evaluate(load_trained(tmp_path / "run"), "test", data_dir)
     assert again["accuracy"] == figures["test"]["accuracy"]
     assert again["log_loss"] == pytest.approx(figures["test"]["log_loss"], abs=1e-5)
-    assert err == ""
     code, out, _ = fit(f"--data={data}", f"--workdir={tmp_path / 'run'}", *flags)
     assert code == 0
     assert "finished" in out
+
+
+@pytest.mark.slow
+def test_nothing_but_figures_is_said_where_tensorflow_is_too(data, tmp_path):
+    flags = (f"--data={data}", f"--workdir={tmp_path / 'run'}", "--model=bag", "--epochs=1")
+    code, out, err = run([str(TRAINERS / "fit.py"), *flags], KERAS_BACKEND="jax")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 3
 
 
 @pytest.mark.parametrize(
