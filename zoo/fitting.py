@@ -41,7 +41,7 @@ def bucket_widths(lengths: np.ndarray) -> np.ndarray:
 
     Example:
         >>> bucket_widths(np.array([3, 30, 31, 100])).tolist()
-        [4, 36, 100]
+        [3, 36, 100]
     """
     longest = int(lengths.max(initial=1))
     widths = [longest]
