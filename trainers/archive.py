@@ -1,6 +1,6 @@
 """Writes a task's ids into one file, which trainers/fit.py reads without TensorFlow.
 
-    python trainers/archive.py --task=listops/lra --max_length=2000 --out=lra.npz
+    python trainers/archive.py --task=listops/lra --max_length=4000 --out=lra.npz
 
 The task's data must be prepared.
 """

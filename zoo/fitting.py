@@ -185,7 +185,9 @@ class _Validation(keras.callbacks.Callback):
             "seconds": seconds,
         }
         self.history.append(row)
-        better = self.best is None or self._merit(row) > self._merit(self.best)
+        better = self.best is None or metrics.merit(row, self._config.select_by) > metrics.merit(
+            self.best, self._config.select_by
+        )
         if better:
             self.best = row
             with replacing(self._folder.model) as beside:
@@ -197,11 +199,6 @@ class _Validation(keras.callbacks.Callback):
             f"{seconds:.0f} s{', the best so far' if better else ''}",
             flush=True,
         )
-
-    def _merit(self, row: dict[str, Any]) -> tuple[float, float]:
-        accuracy, log_loss = row["validation_accuracy"], row["validation_log_loss"]
-        by_accuracy = self._config.select_by == "accuracy"
-        return (accuracy, -log_loss) if by_accuracy else (-log_loss, accuracy)
 
 
 def fit(

@@ -193,6 +193,21 @@ def accuracy_by_length(
     ]
 
 
+def merit(row: dict[str, Any], select_by: str) -> tuple[float, float]:
+    """What epochs are compared by: higher is better, and the other figure decides between equals.
+
+    Args:
+        row: an epoch's, with `validation_accuracy` and `validation_log_loss`.
+        select_by: `"accuracy"` or `"log_loss"`.
+
+    Example:
+        >>> merit({"validation_accuracy": 0.75, "validation_log_loss": 0.5}, "log_loss")
+        (-0.5, 0.75)
+    """
+    accuracy, log_loss = row["validation_accuracy"], row["validation_log_loss"]
+    return (accuracy, -log_loss) if select_by == "accuracy" else (-log_loss, accuracy)
+
+
 def describe(figures: dict[str, Any]) -> str:
     """The figures of one split in a line.
 

@@ -311,9 +311,7 @@ class Run:
         return evaluate_split(self._learner.logits, split, "validation", self._stop_if_asked)[0]
 
     def _merit(self, row: dict[str, Any]) -> tuple[float, float]:
-        accuracy, log_loss = row["validation_accuracy"], row["validation_log_loss"]
-        by_accuracy = self._config.select_by == "accuracy"
-        return (accuracy, -log_loss) if by_accuracy else (-log_loss, accuracy)
+        return metrics.merit(row, self._config.select_by)
 
     def summary(self) -> dict[str, Any]:
         """What the run itself adds to the figures of its splits."""
