@@ -47,7 +47,7 @@ def inner(model, name):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_explanation_is_complete(runs, family):
-    found = explain(runs[family], TEXTS[0], steps=32)
+    found = explain(runs[family], TEXTS[0])
     assert found.tokens == ("the", "film", "was", "good", "!")
     assert found.attributions.shape == (5,)
     ids = runs[family].encoder.encode_dense(tf.constant(TEXTS[:1]))
@@ -56,7 +56,8 @@ def test_an_explanation_is_complete(runs, family):
     assert found.label == max(found.probabilities, key=found.probabilities.get)
     assert found.logit == pytest.approx(logits.max(), abs=1e-5)
     due = found.logit - found.baseline_logit
-    assert abs(found.completeness_error) < 1e-3 + 0.01 * abs(due)
+    # Of what the shares hold, not of what they come to: large ones may cancel each other.
+    assert abs(found.completeness_error) < 0.01 * np.abs(found.attributions).sum()
     assert found.completeness_error == pytest.approx(found.attributions.sum() - due)
     assert len(found.gates) == RECURRENT.get(family, 0)
     for gates in found.gates.values():
@@ -73,7 +74,7 @@ def test_an_explanation_is_complete(runs, family):
 def test_more_steps_miss_less(runs):
     model, ids = runs["transformer"].model, np.arange(2, 13)
     missed = []
-    for steps in (1, 64):
+    for steps in (1, 1024):
         shares, logit, baseline = integrated_gradients(model, ids, 0, steps)
         missed.append(abs(shares.sum() - (logit - baseline)))
     assert missed[1] < missed[0] / 10
