@@ -125,6 +125,22 @@ def test_test_is_scored_once_and_after_validation(folder, members, scored, tmp_p
     assert "finished; its figures:" in capsys.readouterr().out
 
 
+def test_test_is_left_alone_until_it_is_asked_for(folder, members, joined, scored, tmp_path):
+    new = tmp_path / "new"
+    for _ in range(2):
+        chosen = join(members, new, folder / "data", score_test=False)
+        assert scored == ["validation"] * 3
+        assert "test" not in chosen.figures
+        assert json.loads((new / "ensemble.json").read_text("utf-8")) == chosen.figures
+    for _ in range(2):  # the weights that were found, in another order
+        final = join(members[::-1], new, folder / "data")
+        assert scored == ["validation"] * 3 + ["test"] * 3
+    assert json.loads((new / "ensemble.json").read_text("utf-8")) == final.figures
+    for figure in ("accuracy", "log_loss"):
+        assert final.figures["test"][figure] == joined.figures["test"][figure]
+    assert final.mix.weights == joined.mix.weights[::-1]
+
+
 def test_a_member_that_was_trained_anew_is_another(folder, joined, tmp_path):
     """If only to be calibrated, which leaves its file as it was."""
     shutil.copytree(folder / "words", tmp_path / "words")

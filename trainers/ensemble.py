@@ -26,6 +26,9 @@ _EXPORT_DIR = flags.DEFINE_string(
 _EXPORT_NAME = flags.DEFINE_string(
     "export_name", None, "the SavedModel's name; left out: made of the task"
 )
+_SCORE_TEST = flags.DEFINE_boolean(
+    "score_test", True, "look at the test split; not while members are chosen"
+)
 
 
 def main(argv: list[str]) -> None:
@@ -41,7 +44,7 @@ def main(argv: list[str]) -> None:
     name = _EXPORT_NAME.value or f"{members[0].trained.task.name}-ensemble".replace("/", "-")
     if _EXPORT_DIR.value is not None:
         check_target(name, _EXPORT_DIR.value)  # now, not after all the scoring
-    ensemble = join(members, _WORKDIR.value, _DATA_DIR.value)
+    ensemble = join(members, _WORKDIR.value, _DATA_DIR.value, score_test=_SCORE_TEST.value)
     if _EXPORT_DIR.value is not None:
         print(f"exported to {export_ensemble(ensemble, name, _EXPORT_DIR.value)}")
 

@@ -96,16 +96,20 @@ def join(
     members: Sequence[Member],
     workdir: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
+    *,
+    score_test: bool = True,
 ) -> Ensemble:
     """Finds the weights on validation, scores the mix, and writes the figures down.
 
     The test split is looked at once, after the weights are found. Joined before, the same members
-    are what they were, and nothing is scored.
+    are what they were, and nothing is scored twice.
 
     Args:
         members: as `load_members` gives them.
         workdir: the ensemble's folder; made if it is missing.
         data_dir: where the prepared data are; `None` for TensorFlow Datasets' own folder.
+        score_test: whether to look at the test split; not while members are chosen. An ensemble
+            that has not looked there does so when it is asked again.
 
     Returns:
         The ensemble.
@@ -124,11 +128,11 @@ def join(
     if (path / "config.json").exists():
         raise UsageError(f"{path} is a run's folder: give another --workdir for the ensemble")
     with _kept(path):
-        if (path / _FILE).exists():
-            figures = _read(path / _FILE, members)
+        there = _read(path / _FILE, members) if (path / _FILE).exists() else None
+        figures = _score(members, data_dir, there, score_test)
+        if figures == there:
             say(f"{path} holds this very ensemble, finished; its figures:")
         else:
-            figures = _score(members, data_dir)
             with replacing(path / _FILE) as beside:
                 text = json.dumps(figures, indent=2, allow_nan=False)
                 beside.write_text(text + "\n", "utf-8")
@@ -137,9 +141,7 @@ def join(
         say(f"weight {row['weight']:.4f} {row['folder']}: validation: {line}")
     say(f"temperature {figures['temperature']:.4f}")
     say_figures(figures)
-    weights = {row["weights_sha256"]: row["weight"] for row in figures["members"]}
-    mix = Mix(tuple(weights[member.digest] for member in members), figures["temperature"])
-    return Ensemble(tuple(members), mix, figures)
+    return Ensemble(tuple(members), _mix(members, figures), figures)
 
 
 def _digest(model: keras.Model) -> str:
@@ -185,19 +187,24 @@ def _read(file: Path, members: Sequence[Member]) -> dict[str, Any]:
     return figures
 
 
-def _score(members: Sequence[Member], data_dir: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """Fits the mix on validation and scores it on validation and, for the first time, test."""
+def _score(
+    members: Sequence[Member],
+    data_dir: str | os.PathLike[str] | None,
+    there: dict[str, Any] | None,
+    score_test: bool,
+) -> dict[str, Any]:
+    """The figures of an ensemble: what is there, and what is still to be found."""
     task = members[0].trained.task
+    wanted = [name for name in ("validation", "test")[: 1 + score_test] if name in task.splits]
+    if there and there.keys() >= set(wanted):
+        return there
     data = [encode_again(member.trained, data_dir) for member in members]
     graphs = [logits_function(member.trained.model) for member in members]
-    parameters = [member.trained.model.count_params() for member in members]
-    figures: dict[str, Any] = {}
-    alone: list[dict[str, Any]] = []
-    for name in ("validation", "test"):
-        if name not in task.splits:
-            continue
+
+    def scored(name: str) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """The members' logits on a split, float32[M, R, C], its labels, and what each is worth."""
         labels = np.asarray(data[0].splits[name].labels)
-        scored = []
+        found = []
         for member, encoded, graph in zip(members, data, graphs, strict=True):
             # Each member has ids of its own: nothing else would tell that a row is another's.
             if not np.array_equal(labels, encoded.splits[name].labels):
@@ -205,22 +212,38 @@ def _score(members: Sequence[Member], data_dir: str | os.PathLike[str] | None) -
                     f"the rows of {name} are not the same for {members[0].folder} and "
                     f"{member.folder}: the data of {task.name} have changed meanwhile"
                 )
-            scored.append(evaluate_split(graph, encoded.splits[name], f"{name}, {member.folder}"))
-        logits = np.stack([logits for _, logits in scored])  # float32[M, R, C]
+            found.append(evaluate_split(graph, encoded.splits[name], f"{name}, {member.folder}"))
+        return np.stack([logits for _, logits in found]), labels, [figures for figures, _ in found]
+
+    figures = dict(there or {})
+    for name in wanted:
+        if name in figures:
+            continue
+        logits, labels, alone = scored(name)
         if name == "validation":
-            mix = fit_mix(logits, labels)
-            alone = [of_member for of_member, _ in scored]
-        seconds = sum(of_member["seconds"] for of_member, _ in scored)
+            figures = _weigh(members, fit_mix(logits, labels), alone)
+        mix = _mix(members, figures)
+        seconds = sum(of_member["seconds"] for of_member in alone)
         # No figures by length: each member counts another one.
         figures[name] = metrics.score(mix.log_probabilities(logits), labels) | {
             "seconds": seconds,
             "examples_per_second": len(labels) / seconds,
-            "parameters": sum(parameters),
+            "parameters": sum(member.trained.model.count_params() for member in members),
             "versions": versions(),
         }
-    rows = zip(members, mix.weights, alone, parameters, strict=True)
+    return figures
+
+
+def _mix(members: Sequence[Member], figures: dict[str, Any]) -> Mix:
+    """What is written down, in the order of these members."""
+    weights = {row["weights_sha256"]: row["weight"] for row in figures["members"]}
+    return Mix(tuple(weights[member.digest] for member in members), figures["temperature"])
+
+
+def _weigh(members: Sequence[Member], mix: Mix, alone: list[dict[str, Any]]) -> dict[str, Any]:
+    """How a mix is written down."""
     return {
-        "task": task.name,
+        "task": members[0].trained.task.name,
         "rule": RULE,
         "temperature": mix.temperature,
         "members": [
@@ -229,11 +252,10 @@ def _score(members: Sequence[Member], data_dir: str | os.PathLike[str] | None) -
                 "weight": weight,
                 "weights_sha256": member.digest,
                 "config": member.trained.config.to_json(),
-                "validation": validation | {"parameters": size},
+                "validation": validation | {"parameters": member.trained.model.count_params()},
             }
-            for member, weight, validation, size in rows
+            for member, weight, validation in zip(members, mix.weights, alone, strict=True)
         ],
-        **figures,
         "versions": versions(),
         "machine": machine(),
     }
