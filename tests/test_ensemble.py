@@ -137,8 +137,28 @@ def test_test_is_left_alone_until_it_is_asked_for(folder, members, joined, score
         assert scored == ["validation"] * 3 + ["test"] * 3
     assert json.loads((new / "ensemble.json").read_text("utf-8")) == final.figures
     for figure in ("accuracy", "log_loss"):
-        assert final.figures["test"][figure] == joined.figures["test"][figure]
+        assert final.figures["test"][figure] == pytest.approx(
+            joined.figures["test"][figure], rel=1e-12
+        )
     assert final.mix.weights == joined.mix.weights[::-1]
+
+
+def test_other_data_than_those_of_the_weights_are_refused(folder, tmp_path):
+    """Bytes have no vocabulary that would tell."""
+    members = load_members([folder / "bytes"])
+    join(members, tmp_path / "new", folder / "data", score_test=False)
+    before = (tmp_path / "new" / "ensemble.json").read_bytes()
+    write_records(get_task(TASK), tmp_path / "data", rows=57)
+    with pytest.raises(RunError, match="have changed since the weights were found"):
+        join(members, tmp_path / "new", tmp_path / "data")
+    assert (tmp_path / "new" / "ensemble.json").read_bytes() == before
+
+
+def test_one_without_test_is_exported_all_the_same(folder, members, tmp_path):
+    chosen = join(members, tmp_path / "new", folder / "data", score_test=False)
+    exported = export_ensemble(chosen, "a", tmp_path)
+    card = json.loads((exported / "assets.extra" / "card.json").read_text("utf-8"))
+    assert card["metrics"].keys() == {"validation"}
 
 
 def test_a_member_that_was_trained_anew_is_another(folder, joined, tmp_path):
@@ -217,6 +237,21 @@ def test_a_damaged_file_is_one_line(members, tmp_path, content):
     (tmp_path / "ensemble.json").write_text(content)
     with pytest.raises(RunError, match=r"ensemble\.json cannot be read"):
         join(members, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("part", ["temperature", "validation", "weight", "test"])
+def test_what_a_file_lacks_is_not_found_anew(folder, joined, members, scored, tmp_path, part):
+    broken = json.loads(json.dumps(joined.figures))
+    if part == "weight":
+        del broken["members"][1]["weight"]
+    elif part == "test":
+        broken["test"] = None
+    else:
+        del broken[part]
+    (tmp_path / "ensemble.json").write_text(json.dumps(broken), "utf-8")
+    with pytest.raises(RunError, match=r"ensemble\.json cannot be read: a part of it is missing"):
+        join(members, tmp_path, folder / "data", score_test=False)
+    assert not scored
 
 
 def test_a_saved_model_answers_as_the_equation_says(everyone, loaded):

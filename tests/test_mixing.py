@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from zoo.errors import RunError
 from zoo.metrics import softmax
-from zoo.mixing import Mix, fit_mix
+from zoo.mixing import Mix, fit_mix, held_out_log_loss
 
 
 def log_loss(mix, logits, labels):
@@ -123,3 +123,26 @@ def test_without_scipy_it_is_one_line(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", lacking)
     with pytest.raises(RunError, match=r"sequence-zoo\[ensemble\]"):
         fit_mix(np.zeros((1, 2, 2)), np.array([0, 1]))
+
+
+def test_more_members_do_no_good_where_they_know_nothing():
+    """On the rows that a mix is fitted to they always do, however little they know."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 2, 60)
+    logits = rng.normal(size=(20, 60, 2))
+    logits[0, np.arange(60), labels] += 1.5
+    fitted = [log_loss(fit_mix(some, labels), some, labels) for some in (logits[:1], logits)]
+    assert fitted[1] < fitted[0]
+    held_out = [held_out_log_loss(some, labels) for some in (logits[:1], logits)]
+    assert held_out[1] > held_out[0] > fitted[0]
+
+
+def test_no_row_is_asked_of_a_mix_that_was_fitted_to_it():
+    labels = np.array([0, 1])
+    logits = np.array([[[2.0, 0.0], [1.0, 0.0]]])
+    of_the_other = [fit_mix(logits[:, [1 - row]], labels[[1 - row]]) for row in (0, 1)]
+    expected = [
+        log_loss(mix, logits[:, [row]], labels[[row]]) for row, mix in enumerate(of_the_other)
+    ]
+    assert held_out_log_loss(logits, labels) == pytest.approx(np.mean(expected))
+    assert held_out_log_loss(logits[:, :1], labels[:1]) is None

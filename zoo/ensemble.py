@@ -23,8 +23,9 @@ from zoo.errors import RunError, UsageError, reason
 from zoo.export import card_head, publish
 from zoo.learner import logits_function
 from zoo.machine import machine, versions
-from zoo.mixing import RULE, Mix, fit_mix
+from zoo.mixing import RULE, Mix, fit_mix, held_out_log_loss
 from zoo.paths import expanded
+from zoo.pipeline import EncodedTask
 from zoo.prepared import locked
 from zoo.run import evaluate_split, say, say_figures
 from zoo.servable import Answering, RawModel
@@ -116,7 +117,8 @@ def join(
 
     Raises:
         UsageError: if `workdir` is a run's, or an ensemble's of other members.
-        RunError: if the data are not prepared, or are not those of the runs, or the disk refuses.
+        RunError: if the data are not prepared, are not those of the runs or of the weights, or the
+            disk refuses.
     """
     if keras.backend.backend() != "tensorflow":
         raise UsageError(
@@ -140,6 +142,8 @@ def join(
         line = metrics.describe(row["validation"])
         say(f"weight {row['weight']:.4f} {row['folder']}: validation: {line}")
     say(f"temperature {figures['temperature']:.4f}")
+    if (held_out := figures.get("held_out_log_loss")) is not None:
+        say(f"log-loss on rows of validation that had no part in the weights: {held_out:.4f}")
     say_figures(figures)
     return Ensemble(tuple(members), _mix(members, figures), figures)
 
@@ -175,6 +179,9 @@ def _read(file: Path, members: Sequence[Member]) -> dict[str, Any]:
     try:
         figures = json.loads(file.read_text("utf-8"))
         there = {row["weights_sha256"]: row["folder"] for row in figures["members"]}
+        whole = {"temperature", "validation"} <= figures.keys() and figures.get("test", True)
+        if not whole or any("weight" not in row for row in figures["members"]):
+            raise ValueError("a part of it is missing")  # to find it anew would be to look twice
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{file} cannot be read: {error}") from error
     if there.keys() != {member.digest for member in members}:
@@ -199,6 +206,9 @@ def _score(
     if there and there.keys() >= set(wanted):
         return there
     data = [encode_again(member.trained, data_dir) for member in members]
+    for row in there["members"] if there else ():
+        if row.get("data") not in {encoded.fingerprint for encoded in data}:
+            raise RunError(f"the data of {task.name} have changed since the weights were found")
     graphs = [logits_function(member.trained.model) for member in members]
 
     def scored(name: str) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
@@ -221,7 +231,8 @@ def _score(
             continue
         logits, labels, alone = scored(name)
         if name == "validation":
-            figures = _weigh(members, fit_mix(logits, labels), alone)
+            figures = _weigh(members, data, fit_mix(logits, labels), alone)
+            figures["held_out_log_loss"] = held_out_log_loss(logits, labels)
         mix = _mix(members, figures)
         seconds = sum(of_member["seconds"] for of_member in alone)
         # No figures by length: each member counts another one.
@@ -240,7 +251,9 @@ def _mix(members: Sequence[Member], figures: dict[str, Any]) -> Mix:
     return Mix(tuple(weights[member.digest] for member in members), figures["temperature"])
 
 
-def _weigh(members: Sequence[Member], mix: Mix, alone: list[dict[str, Any]]) -> dict[str, Any]:
+def _weigh(
+    members: Sequence[Member], data: Sequence[EncodedTask], mix: Mix, alone: list[dict[str, Any]]
+) -> dict[str, Any]:
     """How a mix is written down."""
     return {
         "task": members[0].trained.task.name,
@@ -251,10 +264,13 @@ def _weigh(members: Sequence[Member], mix: Mix, alone: list[dict[str, Any]]) -> 
                 "folder": str(member.folder.absolute()),
                 "weight": weight,
                 "weights_sha256": member.digest,
+                "data": encoded.fingerprint,
                 "config": member.trained.config.to_json(),
                 "validation": validation | {"parameters": member.trained.model.count_params()},
             }
-            for member, weight, validation in zip(members, mix.weights, alone, strict=True)
+            for member, encoded, weight, validation in zip(
+                members, data, mix.weights, alone, strict=True
+            )
         ],
         "versions": versions(),
         "machine": machine(),

@@ -16,8 +16,9 @@ least log-loss on the validation split. The pool was chosen over a mixture of pr
 - at T = 1, whatever the weights, its log-loss is the mean of the members' less -log Z, which is at
   least 0 and the larger the less they agree (Heskes 1998): it never loses against their mean.
 
-A mix's figures on validation are of the split that it was fitted to, if with one number a member;
-those on test, which is looked at once, are not.
+A mix's figures on validation are of the split that it was fitted to, if with one number a member:
+another member never makes them worse. `held_out_log_loss`, by which members can be chosen, and the
+figures on test, which is looked at once, are of rows that it was not fitted to.
 
 Sources: Genest & Zidek 1986, "Combining Probability Distributions: A Critique and an Annotated
 Bibliography"; Heskes 1998, "Selecting Weighting Factors in Logarithmic Opinion Pools"; Hinton 2002,
@@ -132,6 +133,39 @@ def fit_mix(logits: np.ndarray, labels: np.ndarray) -> Mix:
         coefficients = solve(1.0)
         total = coefficients.sum()
     return Mix(tuple((coefficients / total).tolist()), float(1 / total))
+
+
+def held_out_log_loss(logits: np.ndarray, labels: np.ndarray, folds: int = 10) -> float | None:
+    """The log-loss of each row under the mix that `fit_mix` finds without it, averaged.
+
+    The rows are dealt into `folds` parts, by chance but always alike; a mix is fitted to all parts
+    but one and asked about that one, each in turn.
+
+    Args:
+        logits: `float[M, R, C]`, as `fit_mix` takes them.
+        labels: `int[R]`, the true classes.
+        folds: into how many parts; one a row if there are fewer rows.
+
+    Returns:
+        Nats a row; `None` if there are fewer than two rows.
+
+    Example:
+        >>> knows, guesses = [[3.0, 0.0]] * 9 + [[0.0, 3.0]], [[0.0, 3.0], [3.0, 0.0]] * 5
+        >>> labels, alone = np.zeros(10, int), np.array([knows])
+        >>> both = np.array([knows, guesses])
+        >>> bool(held_out_log_loss(both, labels) > held_out_log_loss(alone, labels))
+        True
+    """
+    folds = min(folds, len(labels))
+    if folds < 2:
+        return None
+    part = np.random.default_rng(0).permutation(len(labels)) % folds
+    total = 0.0
+    for out in (part == fold for fold in range(folds)):
+        mix = fit_mix(logits[:, ~out], labels[~out])
+        found = mix.log_probabilities(logits[:, out])  # float64[R', C]
+        total -= found[np.arange(len(found)), labels[out]].sum()
+    return total / len(labels)
 
 
 def _pooled(coefficients: Sequence[float] | np.ndarray, members: np.ndarray) -> np.ndarray:

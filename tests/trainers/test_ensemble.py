@@ -43,6 +43,9 @@ def start(folder, program, *flags):
 @pytest.mark.slow
 def test_runs_become_one_saved_model(folder):
     flags = ("--members=a,b", "--workdir=together", "--data_dir=data", "--export_dir=saved")
+    chosen = start(folder, "ensemble.py", *flags[:3], "--noscore_test")
+    assert (chosen.returncode, chosen.stderr, "\ntest: " in chosen.stdout) == (0, "", False)
+    assert "\nlog-loss on rows of validation that had no part in the weights: " in chosen.stdout
     result = start(folder, "ensemble.py", *flags)
     assert (result.returncode, result.stderr) == (0, "")
     target = "saved/movie_reviews-rotten_tomatoes-ensemble"
