@@ -56,8 +56,10 @@ def test_an_explanation_is_complete(runs, family):
     assert found.label == max(found.probabilities, key=found.probabilities.get)
     assert found.logit == pytest.approx(logits.max(), abs=1e-5)
     due = found.logit - found.baseline_logit
-    # Of the shares' sizes, not of their sum: large ones may cancel each other.
-    assert abs(found.completeness_error) < 0.01 * np.abs(found.attributions).sum()
+    # The transformer's ReLUs and maxima switch on the way; its large shares cancel each other.
+    sizes = np.abs(found.attributions).sum()
+    allowed = 0.01 * sizes if family == "transformer" else 1e-3 + 0.01 * abs(due)
+    assert abs(found.completeness_error) < allowed
     assert found.completeness_error == pytest.approx(found.attributions.sum() - due)
     assert len(found.gates) == RECURRENT.get(family, 0)
     for gates in found.gates.values():
@@ -74,7 +76,7 @@ def test_an_explanation_is_complete(runs, family):
 def test_more_steps_miss_less(runs):
     model, ids = runs["transformer"].model, np.arange(2, 13)
     missed = []
-    for steps in (1, 512):
+    for steps in (1, 64):
         shares, logit, baseline = integrated_gradients(model, ids, 0, steps)
         missed.append(abs(shares.sum() - (logit - baseline)))
     assert missed[1] < missed[0] / 10

@@ -206,9 +206,9 @@ def _score(
     if there and there.keys() >= set(wanted):
         return there
     data = [encode_again(member.trained, data_dir) for member in members]
-    for row in there["members"] if there else ():
-        if row.get("data") not in {encoded.fingerprint for encoded in data}:
-            raise RunError(f"the data of {task.name} have changed since the weights were found")
+    now = {one.digest: of.fingerprint for one, of in zip(members, data, strict=True)}
+    if there and any(row.get("data") != now[row["weights_sha256"]] for row in there["members"]):
+        raise RunError(f"the data of {task.name} have changed since the weights were found")
     graphs = [logits_function(member.trained.model) for member in members]
 
     def scored(name: str) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
