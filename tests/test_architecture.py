@@ -37,7 +37,7 @@ ALLOWED = {
         "grpc",
         "grpc_health",
         "grpc_reflection",
-        "h11",
+        "httptools",
         "numpy",
         "prometheus_client",
         "starlette",

@@ -182,6 +182,33 @@ def test_an_upgrade_that_is_not_offered_leaves_the_body_be(running):
             until(connection, b'"predictions"')
 
 
+def test_an_upgrade_behind_another_request(running):
+    body = b'{"instances": ["a film"]}'
+    head = HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with connect(running) as connection:
+        connection.sendall(
+            (HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body + head + body) * 2
+        )
+        until(connection, b'"predictions"', times=4)
+
+
+def test_no_proxy_is_offered(running):
+    with connect(running) as connection:
+        connection.sendall(b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\nGET /")
+        assert said(everything(connection)) == (400, "Invalid HTTP request received.")
+
+
+def test_headers_that_come_byte_by_byte_have_an_end_too(running, monkeypatch):
+    monkeypatch.setattr(PatientProtocol, "header_bytes", 300)
+    with connect(running) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
+        with pytest.raises(OSError, match=r"reset|pipe|aborted"):  # noqa: PT012 (one of them)
+            for number in range(1000):
+                connection.sendall(b"X-%d: a\r\n" % number)
+                time.sleep(0.001)
+
+
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
 def test_refusals_hold_nothing_back(running, protocol):
     """A circle would keep each until Python looks for some: gRPC calls are open as long."""
@@ -214,7 +241,9 @@ def test_requests_behind_one_another(running):
 
 
 @pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"])
-def test_empty_lines_keep_no_connection(running, before):
+def test_empty_lines_keep_no_connection(running, before, monkeypatch):
+    # What follows a whole request counts as the pause before the next one.
+    monkeypatch.setattr(running.server._uvicorn.config, "timeout_keep_alive", 1)
     with connect(running) as connection:
         connection.sendall(before + b"\r\n")
         everything(connection)

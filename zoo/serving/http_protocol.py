@@ -1,27 +1,31 @@
 """uvicorn's HTTP connection, given up on if its headers do not come, or its answer is not read."""
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from zoo.serving.json_codec import dumped
 
 
-class PatientProtocol(H11Protocol):
+class PatientProtocol(HttpToolsProtocol):
     """An HTTP/1.1 connection that waits `header_seconds` for each request's headers, no longer.
 
     uvicorn itself has a limit for the pause between two requests, but none for a caller that sends
     its first line byte by byte, or nothing at all. Nor does it have one for the rest of a request
     that has been answered without it, which is here `rest_seconds`, nor for a caller that does not
-    read: in each `write_seconds` at least `write_bytes` of what waits for it must go.
+    read: in each `write_seconds` at least `write_bytes` of what waits for it must go. Headers that
+    have not ended after `header_bytes` are refused.
     """
 
     header_seconds = 10.0
+    header_bytes = 1 << 16
     rest_seconds = 30.0
     write_seconds = 30.0
     write_bytes = 1 << 16
+    _part: Literal["headers", "body"] | None = None
+    _headers_came = 0
     _due: asyncio.TimerHandle | None = None
     _waits = 0.0
     _unread_due: asyncio.TimerHandle | None = None
@@ -36,15 +40,59 @@ class PatientProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes in; a request that is still incomplete is waited for."""
-        super().data_received(data)
-        state = self.conn.their_state
-        if state is h11.IDLE:
-            if self._due is None or self.conn.trailing_data[0]:
-                self._wait(self.header_seconds)
-        elif state is h11.SEND_BODY and self._answered:
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        if self._part == "headers":
+            self._wait(self.header_seconds)
+        elif self._part == "body" and self._answered:
             self._wait(self.rest_seconds)
-        else:
+        elif self._part == "body" or not self._answered:
             self._wait_no_more()
+        elif self._due is None:  # empty lines
+            self._wait(self.header_seconds)
+
+    def _parse(self, data: bytes) -> None:
+        self._headers_came += len(data)
+        while data:
+            try:
+                self.parser.feed_data(data)
+                data = b""
+            except httptools.HttpParserUpgrade as upgrade:
+                # The parser takes what follows for another protocol's, and reads no further. None
+                # is offered: the request is read again, as if it had not asked for one.
+                data = self._without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+        if self._part == "headers" and self._headers_came > self.header_bytes:
+            raise httptools.HttpParserError("headers without end")
+
+    def _without_upgrade(self) -> bytes:
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if method == b"CONNECT":  # which is an upgrade by itself
+            raise httptools.HttpParserError("this is no proxy")
+        lines = [b"%s %s HTTP/%s" % (method, self.url, version.encode())]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
+
+    def on_message_begin(self) -> None:
+        """A request's first byte."""
+        super().on_message_begin()
+        self._part, self._headers_came = "headers", 0
+
+    def on_headers_complete(self) -> None:
+        """The end of its headers."""
+        self._part = "body"
+        if not self.parser.should_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The end of its body."""
+        self._part = None
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the waiting."""
@@ -71,9 +119,8 @@ class PatientProtocol(H11Protocol):
             (b"content-length", str(len(body)).encode()),
             (b"connection", b"close"),
         ]
-        response = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
-        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        lines = [b"HTTP/1.1 400 Bad Request", *map(b": ".join, headers), b"", body]
+        self.transport.write(b"\r\n".join(lines))
         self.transport.close()
 
     @property
