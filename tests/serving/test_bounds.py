@@ -104,7 +104,7 @@ def test_a_text_of_ten_megabytes_is_refused_and_the_next_one_answered(echo):
 
 
 def test_a_call_without_a_token_is_refused_before_its_message(echo, silent_calls):
-    limits = Limits(requests=4, threads=2)
+    limits = Limits(requests=8, threads=12)
     guarded = Running([ServedModel("echo", echo.parent)], token="secret", limits=limits)
     try:
         for call in silent_calls(guarded, 6):
@@ -127,7 +127,7 @@ def test_a_message_that_does_not_come_holds_no_place(echo, silent_calls):
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
             assert stub.Predict(asked, 30).outputs["text"].string_val == [b"a"]
             for call in silent:
-                assert call.exception(30).code() is grpc.StatusCode.CANCELLED
+                assert call.exception(30).code() is grpc.StatusCode.DEADLINE_EXCEEDED
             predict = channel.stream_unary("/tensorflow.serving.PredictionService/Predict")
             assert predict.future(iter([])).code() is grpc.StatusCode.INVALID_ARGUMENT
             assert predict.future(iter([b"\xff"])).code() is grpc.StatusCode.INTERNAL

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tests.serving.conftest import Running
 from zoo.serving.failure import Failure
 from zoo.serving.model_config import ServedModel
-from zoo.serving.predict import Predictor
+from zoo.serving.predict import Admitted
 
 PREDICT = "/v1/models/reviews:predict"
 ECHO = "/v1/models/echo"
@@ -311,7 +311,7 @@ def test_no_packet_waits_for_another_one_to_be_acknowledged(running):
 def test_a_caller_that_hangs_up_is_not_worked_for(echo, monkeypatch):
     begun, ended = threading.Event(), threading.Event()
 
-    def predict(predictor, target, read, go_on):
+    def run(request, go_on, wanted=()):
         begun.set()
         while not ended.wait(0.01):
             try:
@@ -320,10 +320,12 @@ def test_a_caller_that_hangs_up_is_not_worked_for(echo, monkeypatch):
                 ended.set()
                 raise
 
-    monkeypatch.setattr(Predictor, "predict", predict)
+    monkeypatch.setattr(Admitted, "run", run)
     server = Running([ServedModel("echo", echo.parent)])
+    server.until(server.server.ready)
     try:
-        body = b'{"instances": ["a"]}'
+        # More than share one batch, which is all that a gathered request has.
+        body = json.dumps({"instances": ["a"] * 100}).encode()
         head = f"POST /v1/models/echo:predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}"
         with socket.create_connection(("127.0.0.1", server.server.rest_port)) as caller:
             caller.sendall(head.encode() + b"\r\n\r\n" + body)

@@ -86,6 +86,23 @@ class Lanes:
         lengths = [len(text) for text in value]
         return np.searchsorted(self.edges, lengths)
 
+    def one_for(self, given: dict[str, np.ndarray]) -> int | None:
+        """The queue of all rows, if it is one; at once for a few, where NumPy takes its time.
+
+        Example:
+            >>> lanes = Lanes("text", (4, 8), pads=False)
+            >>> lanes.one_for({"text": np.array([b"never", b"ever"], object)})
+            >>> lanes.one_for({"text": np.array([b"never", b"again"], object)})
+            1
+        """
+        if self.key is None:
+            return 0
+        value = given[self.key]
+        if self.pads:
+            return bisect.bisect_left(self.edges, value.shape[1])
+        lanes = {bisect.bisect_left(self.edges, len(text)) for text in value.tolist()}
+        return lanes.pop() if len(lanes) == 1 else None
+
     def padded(self, lane: int, given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The rows as long as their queue wants them: zeros follow the last step."""
         if not self.pads or self.key is None:
@@ -242,6 +259,16 @@ class Batcher:
             parts.append(self._run(lane, rows_of_one, go_on, alone))
         back = np.argsort(np.concatenate(places))
         return [np.concatenate(part)[back] for part in zip(*parts, strict=True)]
+
+    def queue_of(self, given: dict[str, np.ndarray]) -> int | None:
+        """The queue that all rows of a request go to as one batch; `None` if there is none such.
+
+        Args:
+            given: arrays that the signature has checked.
+        """
+        rows = len(next(iter(given.values())))
+        lane = self._lanes.one_for(given) if 0 < rows <= self._max_rows else None
+        return lane if lane is not None and lane < len(self._runs) else None
 
     def _run(
         self, lane: int, given: dict[str, np.ndarray], go_on: Callable[[], None], alone: bool

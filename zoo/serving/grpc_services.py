@@ -1,16 +1,16 @@
 """TensorFlow Serving's gRPC services, by its published stubs."""
 
+import asyncio
 import hmac
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tensorflow_serving.apis import (
     classification_pb2,
     model_service_pb2,
@@ -22,10 +22,11 @@ from tensorflow_serving.apis import (
 )
 
 from zoo.serving import examples, health_service, status
-from zoo.serving.failure import Failure, failure_of, invalid, quoted
+from zoo.serving.failure import failure_of, invalid, quoted
+from zoo.serving.gathering import SMALL_BODY, GoOn, LoopPredictor, is_small
 from zoo.serving.limits import Limits, check_answer
 from zoo.serving.metrics import Metrics
-from zoo.serving.predict import Answer, Predictor, Target
+from zoo.serving.predict import Answer, Target
 from zoo.serving.signatures import Signature
 from zoo.serving.tensors import array_of, proto_of
 
@@ -36,30 +37,37 @@ MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 class _Service:
     """What both services share: failures become statuses, and calls are counted."""
 
-    def __init__(self, predictor: Predictor, metrics: Metrics, limits: Limits) -> None:
-        self._predictor = predictor
+    def __init__(self, predictor: LoopPredictor, metrics: Metrics, limits: Limits) -> None:
+        self._loop_predictor = predictor
+        self._predictor = predictor.predictor
         self._metrics = metrics
         self._limits = limits
 
-    def _answer(self, method: str, model: str, context: Any, work: Callable[[], Any]) -> Any:
-        start, code = time.perf_counter(), grpc.StatusCode.OK
+    async def _answer(
+        self, method: str, model: str, context: Any, work: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        start, code, message = time.perf_counter(), grpc.StatusCode.OK, ""
         try:
-            return work()
+            return await work()
+        except asyncio.CancelledError:  # the caller has left, or its deadline is over
+            code = grpc.StatusCode.CANCELLED
+            raise
         except Exception as error:  # a caller is told in its protocol, whatever it was
             failure = failure_of(error)
             code, message = failure.code, str(failure)
             # Its traceback holds this very frame: a circle, in which the call would stay open.
             del failure
-            context.abort(code, message)
         finally:
             seconds = time.perf_counter() - start
             self._metrics.observe("GRPC", method, model, code.name, seconds)
+        # Not above, where the failure would live on in what this raises.
+        return await context.abort(code, message)
 
 
 class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceServicer):
     """`tensorflow.serving.PredictionService`."""
 
-    def Predict(self, request: Any, context: Any) -> Any:
+    async def Predict(self, request: Any, context: Any) -> Any:
         """Answers rows."""
 
         def read(signature: Signature) -> dict[str, np.ndarray]:
@@ -72,28 +80,32 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
                 for key, proto in request.inputs.items()
             }
 
-        def work() -> Any:
+        async def work() -> Any:
             wanted = list(request.output_filter)
             if len(set(wanted)) < len(wanted):
                 raise invalid("output_filter names an output twice")
             target = _target(request.model_spec)
-            answer = self._predictor.predict(target, read, wanted, None, _waited_for(context))
-            response = predict_pb2.PredictResponse()
+            loop = self._loop_predictor
+            if request.ByteSize() <= SMALL_BODY:
+                answer = await loop.predict(target, read, wanted)
+            else:
+                answer = await loop.in_thread(
+                    lambda go_on: self._predictor.predict(target, read, wanted, None, go_on)
+                )
             check_answer(answer.outputs.values(), self._limits.elements)
-            _fill(response.model_spec, target, answer)
-            for key, array in answer.outputs.items():
-                response.outputs[key].CopyFrom(proto_of(array))
-            return response
+            if is_small(answer):
+                return _response(target, answer)
+            return await loop.in_thread(lambda _: _response(target, answer))
 
-        return self._answer("Predict", request.model_spec.name, context, work)
+        return await self._answer("Predict", request.model_spec.name, context, work)
 
-    def Classify(self, request: Any, context: Any) -> Any:
+    async def Classify(self, request: Any, context: Any) -> Any:
         """Answers examples with classes and scores."""
 
-        def work() -> Any:
+        def work(go_on: GoOn) -> Any:
             target, records = _target(request.model_spec), examples.records_of_proto(request.input)
             answer, rows = examples.classify(
-                self._predictor, target, records, _waited_for(context), self._limits.unfolded_bytes
+                self._predictor, target, records, go_on, self._limits.unfolded_bytes
             )
             response = classification_pb2.ClassificationResponse()
             _fill(response.model_spec, target, answer)
@@ -103,15 +115,15 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
                     classes.add(label=label, score=score)
             return response
 
-        return self._answer("Classify", request.model_spec.name, context, work)
+        return await self._answer_in_thread("Classify", request, context, work)
 
-    def Regress(self, request: Any, context: Any) -> Any:
+    async def Regress(self, request: Any, context: Any) -> Any:
         """Answers examples with a number each."""
 
-        def work() -> Any:
+        def work(go_on: GoOn) -> Any:
             target, records = _target(request.model_spec), examples.records_of_proto(request.input)
             answer, values = examples.regress(
-                self._predictor, target, records, _waited_for(context), self._limits.unfolded_bytes
+                self._predictor, target, records, go_on, self._limits.unfolded_bytes
             )
             response = regression_pb2.RegressionResponse()
             _fill(response.model_spec, target, answer)
@@ -119,12 +131,12 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
                 response.result.regressions.add(value=value)
             return response
 
-        return self._answer("Regress", request.model_spec.name, context, work)
+        return await self._answer_in_thread("Regress", request, context, work)
 
-    def GetModelMetadata(self, request: Any, context: Any) -> Any:
+    async def GetModelMetadata(self, request: Any, context: Any) -> Any:
         """Says what a version can be asked."""
 
-        def work() -> Any:
+        async def work() -> Any:
             for asked in request.metadata_field:
                 if asked != "signature_def":
                     raise invalid(f"no metadata is named {quoted(asked)}. Known: signature_def")
@@ -132,134 +144,157 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
                 raise invalid("metadata_field must hold signature_def")
             return status.model_metadata(self._predictor, _target(request.model_spec))
 
-        return self._answer("GetModelMetadata", request.model_spec.name, context, work)
+        return await self._answer("GetModelMetadata", request.model_spec.name, context, work)
 
-    def MultiInference(self, request: Any, context: Any) -> Any:
+    async def MultiInference(self, request: Any, context: Any) -> Any:
         """Is not served."""
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "MultiInference is not served")
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "MultiInference is not served")
+
+    async def _answer_in_thread(
+        self, method: str, request: Any, context: Any, work: Callable[[GoOn], Any]
+    ) -> Any:
+        return await self._answer(
+            method,
+            request.model_spec.name,
+            context,
+            lambda: self._loop_predictor.in_thread(work),
+        )
 
 
 class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
     """`tensorflow.serving.ModelService`."""
 
-    def GetModelStatus(self, request: Any, context: Any) -> Any:
+    async def GetModelStatus(self, request: Any, context: Any) -> Any:
         """Says how far a model's versions have come."""
 
-        def work() -> Any:
+        async def work() -> Any:
             return status.model_status(self._predictor.registry, _target(request.model_spec))
 
-        return self._answer("GetModelStatus", request.model_spec.name, context, work)
+        return await self._answer("GetModelStatus", request.model_spec.name, context, work)
 
-    def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:
+    async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:
         """Is not served: callers do not choose what the server reads."""
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "the configuration is read at the start")
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "the configuration is read at the start")
 
 
-class _Token(grpc.ServerInterceptor):
-    """Turns away who does not show the token; health checks need none."""
-
-    def __init__(self, token: str) -> None:
-        self._wanted = f"Bearer {token}"
-
-        def refuse(requests: Any, context: Any) -> None:
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token, or a wrong one")
-
-        # As if for a stream of messages, so that none is waited for: it may never come.
-        self._refuse = grpc.stream_stream_rpc_method_handler(refuse)
-
-    def intercept_service(self, continuation: Any, details: Any) -> Any:
-        given = next((v for k, v in details.invocation_metadata if k == "authorization"), "")
-        if isinstance(given, str):
-            given = given.encode("utf-8", "replace")
-        right = hmac.compare_digest(given, self._wanted.encode())
-        if right or details.method.startswith(f"/{health_service.NAME}/"):
-            return continuation(details)
-        return self._refuse
-
-
-class _Patience(grpc.ServerInterceptor):
-    """Gives up calls whose message does not come; each holds a thread as long as it is waited for.
+class _Guarded(grpc.GenericRpcHandler):
+    """A service's methods, for who shows the token, and sends a message within a time.
 
     Args:
-        seconds: how long a message may take.
+        methods: the service's own.
+        token: what callers must show, if anything.
+        limits: how long a message may take, and how many calls are worked on at once. The messages
+            of others are not read yet, so that no more are held.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._lock = threading.Lock()
-        # In the order in which they are due.
-        self._waiting: dict[object, tuple[float, Any]] = {}
-        # One timer for all: a thread for each call would take longer than many a call.
-        self._timer: threading.Timer | None = None
+    def __init__(self, methods: Any, token: str, limits: Limits) -> None:
+        self._methods = methods
+        self._wanted = f"Bearer {token}".encode() if token else b""
+        self._seconds = limits.body_seconds
+        self._places = asyncio.Semaphore(limits.threads)
+        # By their names, which are the service's: no caller makes any up.
+        self._guarded: dict[str, Any] = {}
 
-    def intercept_service(self, continuation: Any, details: Any) -> Any:
-        handler = continuation(details)
-        if handler is None or handler.request_streaming:
+    def service(self, details: Any) -> Any:
+        """The handler of a call, `None` if it is another service's."""
+        handler = self._guarded.get(details.method)
+        if handler is None:
+            handler = self._methods.service(details)
+            if handler is None:
+                return None
+            handler = self._guarded[details.method] = self._patient(handler)
+        # As if for a stream of messages, so that none is waited for: it may never come.
+        return handler if self._shown(details) else grpc.stream_stream_rpc_method_handler(_refuse)
+
+    def _shown(self, details: Any) -> bool:
+        if not self._wanted:
+            return True
+        metadata = details.invocation_metadata
+        given = next((value for key, value in metadata if key == "authorization"), "")
+        if isinstance(given, str):
+            given = given.encode("utf-8", "replace")
+        return hmac.compare_digest(given, self._wanted)
+
+    def _patient(self, handler: Any) -> Any:
+        """A handler of one message that is not waited for without end, as grpc itself would."""
+        if handler.request_streaming:
             return handler
-        own = handler.unary_stream if handler.response_streaming else handler.unary_unary
 
-        # As if for a stream of messages: grpc itself waits for a single one, and without end.
-        def behave(requests: Any, context: Any, *more: Any) -> Any:
-            return own(self._message(requests, context), context, *more)
+        async def message(context: Any) -> Any:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    found = await context.read()
+            except TimeoutError:
+                why = f"the message did not come within {self._seconds:g} seconds"
+                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, why)
+            except DecodeError:
+                await context.abort(grpc.StatusCode.INTERNAL, "the message is no such message")
+            if found is grpc.aio.EOF:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call holds no message")
+            return found
 
-        if getattr(own, "experimental_non_blocking", False):
-            vars(behave)["experimental_non_blocking"] = True
-        make = grpc.stream_unary_rpc_method_handler
+        serializers = handler.request_deserializer, handler.response_serializer
         if handler.response_streaming:
-            make = grpc.stream_stream_rpc_method_handler
-        return make(behave, handler.request_deserializer, handler.response_serializer)
 
-    def _message(self, requests: Any, context: Any) -> Any:
-        place = object()
-        with self._lock:
-            self._waiting[place] = (time.monotonic() + self._seconds, context)
-            if self._timer is None:
-                self._look_again(self._seconds)
-        try:
-            message = next(requests, None)
-        finally:
-            with self._lock:
-                self._waiting.pop(place, None)
-        if message is None:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call holds no message")
-        return message
+            async def many(_: Any, context: Any) -> None:
+                async with self._places:
+                    asked = await message(context)
+                # It may last for days.
+                await handler.unary_stream(asked, context)
 
-    def _give_up(self) -> None:
-        now, overdue = time.monotonic(), []
-        with self._lock:
-            self._timer = None
-            for due, context in self._waiting.values():
-                if due > now:
-                    self._look_again(due - now)
-                    break
-                overdue.append(context)
-        for context in overdue:
-            context.cancel()
+            return grpc.stream_stream_rpc_method_handler(many, *serializers)
 
-    def _look_again(self, seconds: float) -> None:
-        self._timer = threading.Timer(seconds, self._give_up)
-        self._timer.daemon = True
-        self._timer.start()
+        async def one(_: Any, context: Any) -> Any:
+            async with self._places:
+                return await handler.unary_unary(await message(context), context)
+
+        return grpc.stream_unary_rpc_method_handler(one, *serializers)
+
+
+async def _refuse(requests: Any, context: Any) -> None:
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token, or a wrong one")
+
+
+class _Methods:
+    """Takes a service's methods, as a server does, and guards them.
+
+    Args:
+        server: where they go.
+        token: as for `_Guarded`.
+        limits: the same.
+    """
+
+    def __init__(self, server: grpc.aio.Server, token: str, limits: Limits) -> None:
+        self._server = server
+        self._guards = token, limits
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
+        """Adds them to the server."""
+        guarded = tuple(_Guarded(methods, *self._guards) for methods in handlers)
+        self._server.add_generic_rpc_handlers(guarded)
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        """Does nothing: they would go round the guard, and are there already."""
 
 
 def make_server(
-    predictor: Predictor, metrics: Metrics, limits: Limits, token: str = ""
-) -> tuple[grpc.Server, health_service.Health]:
+    predictor: LoopPredictor, metrics: Metrics, limits: Limits, token: str = ""
+) -> tuple[grpc.aio.Server, health_service.Health]:
     """A gRPC server with all services, not yet bound to a port, and its health.
+
+    To be called on the event loop that it is to run on.
 
     Args:
         predictor: what answers.
         metrics: what counts.
         limits: what a caller may ask.
-        token: what callers must show, if anything.
+        token: what callers must show, if anything; for health checks they need not.
     """
-    server = grpc.server(
-        ThreadPoolExecutor(limits.threads, "grpc"),
-        interceptors=[*([_Token(token)] if token else []), _Patience(limits.body_seconds)],
+    server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", limits.body_bytes),
             ("grpc.max_send_message_length", -1),
-            # No one connection takes all the threads.
+            # No one connection takes all the places of a service.
             ("grpc.max_concurrent_streams", max(1, limits.threads // 2)),
             # Another server on the port is an error, not a partner.
             ("grpc.so_reuseport", 0),
@@ -269,16 +304,20 @@ def make_server(
         ],
         maximum_concurrent_rpcs=limits.requests,
     )
+    methods: Any = _Methods(server, token, limits)
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(predictor, metrics, limits), server
+        PredictionService(predictor, metrics, limits), methods
     )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-        ModelService(predictor, metrics, limits), server
+        ModelService(predictor, metrics, limits), methods
     )
     checks = health_service.Health((PREDICTION, MODEL))
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    open_to_all: Any = _Methods(server, "", limits)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, open_to_all)
     names = (PREDICTION, MODEL, health_service.NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+        reflection.aio.ReflectionServicer(names), methods
+    )
     return server, checks
 
 
@@ -295,9 +334,9 @@ def _fill(spec: Any, target: Target, answer: Answer) -> None:
     spec.signature_name = answer.signature.name
 
 
-def _waited_for(context: Any) -> Callable[[], None]:
-    def go_on() -> None:
-        if not context.is_active():
-            raise Failure(grpc.StatusCode.CANCELLED, "the caller waits no more")
-
-    return go_on
+def _response(target: Target, answer: Answer) -> Any:
+    response = predict_pb2.PredictResponse()
+    _fill(response.model_spec, target, answer)
+    for key, array in answer.outputs.items():
+        response.outputs[key].CopyFrom(proto_of(array))
+    return response

@@ -22,6 +22,7 @@ from zoo.serving.signatures import Signature, Spec
 # The most axes that NumPy has.
 _MOST_AXES = 64
 _KEYS = ("signature_name", "instances", "inputs")
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def parsed(body: bytes) -> dict[str, Any]:
@@ -265,7 +266,7 @@ def answered(
 
 def dumped(value: Any) -> bytes:
     """JSON as this server writes it: NaN and Infinity bare, as TensorFlow Serving does."""
-    return json.dumps(value, separators=(",", ":")).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def _plain(key: str, array: np.ndarray) -> Any:

@@ -47,6 +47,33 @@ class Answer:
     outputs: dict[str, np.ndarray]
 
 
+@dataclass(frozen=True)
+class Admitted:
+    """A request that may be run.
+
+    Args:
+        version: the number of the version that it asks.
+        loaded: that version, a `zoo.serving.versions.Loaded`.
+        signature: what is asked.
+        given: an array for each of its inputs, checked.
+        rows: how many.
+        alone: whether no others are there to share a batch with.
+    """
+
+    version: int
+    loaded: Any
+    signature: Signature
+    given: dict[str, np.ndarray]
+    rows: int
+    alone: bool
+
+    def run(
+        self, go_on: Callable[[], None] = nobody_left, wanted: Collection[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """Runs it; arguments, result and errors as of `zoo.serving.versions.Loaded.run`."""
+        return self.loaded.run(self.signature, self.given, wanted, go_on, self.alone)
+
+
 class Queue:
     """Counts the rows that wait or run, and turns away what would be too many.
 
@@ -127,15 +154,31 @@ class Predictor:
         Raises:
             Failure: whatever goes wrong.
         """
+        with self.admitted(target, read, wanted, method) as asked:
+            return Answer(asked.version, asked.signature, asked.run(go_on, wanted))
+
+    @contextmanager
+    def admitted(
+        self,
+        target: Target,
+        read: Callable[[Signature], dict[str, np.ndarray]],
+        wanted: Collection[str] = (),
+        method: str | None = None,
+    ) -> Iterator[Admitted]:
+        """A request that may be run, as long as it is; arguments as for `predict`.
+
+        Raises:
+            Failure: whatever goes wrong, in the caller's part as well.
+        """
         try:
             with self.registry.lease(target.model, target.version, target.label) as version:
                 loaded: Any = version.loaded
                 signature = chosen(loaded.signatures, target.signature)
                 _check(signature, method, wanted)
                 given = read(signature)
-                with self.queue.admitted(signature.check(given)) as alone:
-                    outputs = loaded.run(signature, given, wanted, go_on, alone)
-                return Answer(version.number, signature, outputs)
+                rows = signature.check(given)
+                with self.queue.admitted(rows) as alone:
+                    yield Admitted(version.number, loaded, signature, given, rows, alone)
         except Failure:
             raise
         except Exception as error:  # a caller is told in its protocol, whatever it was

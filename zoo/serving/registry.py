@@ -164,7 +164,10 @@ class Registry:
         finally:
             with self._lock:
                 version.callers -= 1
-            self._close_if_left(version)
+                left = version.state == UNLOADING and not version.callers
+            if left:
+                # It takes a second, and the last caller may be an event loop, which serves all.
+                threading.Thread(target=self._close_if_left, args=[version], daemon=True).start()
 
     def poll(self) -> None:
         """Looks at the folders once: loads what is new, and lets go what is no more wanted."""

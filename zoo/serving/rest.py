@@ -4,13 +4,14 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest
 """
 
 import asyncio
+import contextlib
+import dataclasses
 import functools
 import hmac
 import re
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,9 +27,10 @@ from starlette.routing import Route
 
 from zoo.serving import examples, json_codec, openapi, site, status
 from zoo.serving.failure import Failure, failure_of, invalid, quoted
+from zoo.serving.gathering import SMALL_BODY, GoOn, LoopPredictor, is_small
 from zoo.serving.limits import Bodies, Limits, TooLarge, TooSlow
 from zoo.serving.metrics import Metrics
-from zoo.serving.predict import Predictor, Target
+from zoo.serving.predict import Target
 
 _LARGE_BODY = 1 << 18
 _API = "/v1/"
@@ -38,8 +40,6 @@ _NAME = re.compile(
 )
 
 Handler = Callable[[Request], Awaitable[Response]]
-# Raises if nobody waits for the answer any more.
-GoOn = Callable[[], None]
 Work = Callable[[Target, Any, GoOn], bytes]
 
 
@@ -58,7 +58,7 @@ class RestApi:
 
     def __init__(
         self,
-        predictor: Predictor,
+        predictor: LoopPredictor,
         metrics: Metrics,
         limits: Limits,
         ready: Callable[[], bool],
@@ -66,7 +66,8 @@ class RestApi:
         origins: tuple[str, ...] = (),
         hosts: tuple[str, ...] = (),
     ) -> None:
-        self._predictor = predictor
+        self._loop_predictor = predictor
+        self._predictor = predictor.predictor
         self._metrics = metrics
         self._limits = limits
         self._ready = ready
@@ -75,7 +76,6 @@ class RestApi:
         self._hosts = hosts
         self._bodies = Bodies(limits)
         self._under_way = 0
-        self._pool = ThreadPoolExecutor(limits.threads, "rest")
         # JSON becomes Python's objects, many times as large: so one large body after the other.
         self._parsing = threading.Lock()
 
@@ -92,12 +92,12 @@ class RestApi:
         ]
         for which in ("", "/versions/{version}", "/labels/{label}"):
             place = f"{_API}models/{{model}}{which}"
-            for verb, work in (
-                ("predict", self._predict),
-                ("classify", self._classify),
-                ("regress", self._regress),
+            for verb, ask in (
+                ("predict", self._ask_to_predict),
+                ("classify", functools.partial(self._ask, self._classify)),
+                ("regress", functools.partial(self._ask, self._regress)),
             ):
-                handler = self._guarded(verb.capitalize(), functools.partial(self._ask, work))
+                handler = self._guarded(verb.capitalize(), ask)
                 routes.append(Route(f"{place}:{verb}", handler, methods=["POST"]))
             routes.append(Route(f"{place}/metadata", self._guarded("Metadata", self._metadata)))
             routes.append(Route(place, self._guarded("Status", self._status)))
@@ -169,25 +169,40 @@ class RestApi:
 
     async def _ask(self, work: Work, request: Request) -> Response:
         async with self._bodies.read(request) as body:
-            gone = threading.Event()
-            watch = asyncio.create_task(_until_gone(request, gone))
-            try:
-                answer = await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self._work, work, _target(request), body, gone
-                )
-            finally:
-                watch.cancel()
+            answer = await self._in_thread(work, request, body)
         return Response(answer, media_type="application/json")
 
-    def _work(self, work: Work, target: Target, body: bytes, gone: threading.Event) -> bytes:
-        def go_on() -> None:
-            if gone.is_set():
-                raise Failure(grpc.StatusCode.CANCELLED, "the caller is gone")
+    async def _ask_to_predict(self, request: Request) -> Response:
+        async with self._bodies.read(request) as body:
+            if len(body) <= SMALL_BODY:
+                answer = await self._predict_here(request, body)
+            else:
+                answer = await self._in_thread(self._predict, request, body)
+        return Response(answer, media_type="application/json")
 
-        go_on()  # its turn may have come too late
+    async def _in_thread(self, work: Work, request: Request, body: bytes) -> bytes:
+        done = functools.partial(self._work, work, _target(request), body)
+        return await self._loop_predictor.in_thread(done, functools.partial(_watched, request))
+
+    async def _predict_here(self, request: Request, body: bytes) -> bytes:
+        """Reads and writes on the event loop."""
+        target, asked = _target(request), json_codec.parsed(body)
+        elements = self._limits.elements
+        answer = await self._loop_predictor.predict(
+            _named(target, asked),
+            lambda signature: json_codec.arrays_of(asked, signature, elements),
+            watch=functools.partial(_watched, request),
+        )
+        rows = "instances" in asked
+        if is_small(answer):
+            return json_codec.answered(answer.outputs, rows, elements)
+        return await self._loop_predictor.in_thread(
+            lambda _: json_codec.answered(answer.outputs, rows, elements)
+        )
+
+    def _work(self, work: Work, target: Target, body: bytes, go_on: GoOn) -> bytes:
         asked = self._parsed(body)
-        named = Target(target.model, target.version, target.label, json_codec.signature_name(asked))
-        return work(named, asked, go_on)
+        return work(_named(target, asked), asked, go_on)
 
     def _parsed(self, body: bytes) -> dict[str, Any]:
         if len(body) < _LARGE_BODY:
@@ -251,8 +266,18 @@ class RestApi:
         return _error(503, "not ready")
 
 
+@contextlib.contextmanager
+def _watched(request: Request) -> Iterator[threading.Event]:
+    """An event that is set when the caller of a request, whose body has come, has hung up."""
+    gone = threading.Event()
+    watch = asyncio.create_task(_until_gone(request, gone))
+    try:
+        yield gone
+    finally:
+        watch.cancel()
+
+
 async def _until_gone(request: Request, gone: threading.Event) -> None:
-    """Says when the caller of a request, whose body has been read, has hung up."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
     gone.set()
@@ -277,6 +302,11 @@ def _target(request: Request) -> Target:
     if not re.fullmatch(r"[0-9]{1,19}", version) or int(version) >= 2**63:
         raise invalid(f"version {quoted(version[:40])} is no 64-bit number")
     return Target(place["model"], int(version))
+
+
+def _named(target: Target, asked: dict[str, Any]) -> Target:
+    """The target, with the signature that the body names."""
+    return dataclasses.replace(target, signature=json_codec.signature_name(asked))
 
 
 def _malformed(request: Request) -> Failure:

@@ -1,5 +1,7 @@
 """Both protocols on their ports, from the first look at the folders to the last answer."""
 
+import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -14,7 +16,9 @@ import uvicorn
 
 from zoo.errors import RunError, reason
 from zoo.serving.batching import BatchSettings
+from zoo.serving.gathering import LoopPredictor
 from zoo.serving.grpc_services import make_server
+from zoo.serving.health_service import Health
 from zoo.serving.http_protocol import PatientProtocol
 from zoo.serving.limits import Limits
 from zoo.serving.metrics import Metrics
@@ -79,7 +83,6 @@ class Server:
         self, models: Sequence[ServedModel], settings: ServerSettings, say: Callable[[str], None]
     ) -> None:
         self._draining = threading.Event()
-        self._telling = threading.Lock()
         batching, limits = settings.batching, settings.limits
 
         def load(folder: Path) -> Loaded:
@@ -87,22 +90,28 @@ class Server:
 
         self.registry = Registry(models, load, settings.poll_seconds, say)
         queue = Queue(batching.max_queued)
-        predictor = Predictor(self.registry, queue)
         metrics = Metrics(self.registry, queue)
-        self._grpc, self._health = make_server(predictor, metrics, limits, settings.token)
+        predictor = Predictor(self.registry, queue)
+        on_loop = LoopPredictor(predictor, batching.max_rows, limits.threads)
         doors = (settings.token, settings.origins, settings.hosts)
-        rest = RestApi(predictor, metrics, limits, self.ready, *doors)
-        self._socket = _bound(settings.host, settings.rest_port)
-        try:
-            self._uvicorn = uvicorn.Server(_uvicorn_config(rest, settings))
-            self.rest_port: int = self._socket.getsockname()[1]
-            self.grpc_port = _bind_grpc(self._grpc, settings)
-        except BaseException:
-            self._socket.close()
-            raise
-        self._web = threading.Thread(
-            target=self._uvicorn.run, args=([self._socket],), name="http", daemon=True
-        )
+        rest = RestApi(on_loop, metrics, limits, self.ready, *doors)
+        with contextlib.ExitStack() as undo:
+            self._socket = undo.enter_context(_bound(settings.host, settings.rest_port))
+            config = _uvicorn_config(rest, settings)
+            self._uvicorn = uvicorn.Server(config)
+            self._loop = (config.get_loop_factory() or asyncio.new_event_loop)()
+            undo.callback(self._loop.close)
+
+            async def make() -> tuple[grpc.aio.Server, Health, int]:
+                server, health = make_server(on_loop, metrics, limits, settings.token)
+                return server, health, _bind_grpc(server, settings)
+
+            # grpc's servers belong to the loop on which they are made.
+            self._grpc, self._health, self.grpc_port = self._loop.run_until_complete(make())
+            undo.pop_all()
+        self.rest_port: int = self._socket.getsockname()[1]
+        self._stopped = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
         self.registry.on_change(self._tell_health)
 
     def ready(self) -> bool:
@@ -111,10 +120,8 @@ class Server:
 
     def start(self) -> None:
         """Begins to listen, and to load; returns as soon as it listens."""
-        self._health.tell(False)
-        self._web.start()
-        self._grpc.start()
-        while not self._uvicorn.started and self._web.is_alive():
+        self._thread.start()
+        while not self._uvicorn.started and self._thread.is_alive():
             time.sleep(0.01)
         self.registry.start()
 
@@ -129,20 +136,37 @@ class Server:
         """
         deadline = time.monotonic() + drain_seconds
         self._draining.set()
-        self._tell_health()
         self.registry.stop()
         self._uvicorn.config.timeout_graceful_shutdown = max(1, round(drain_seconds))
         self._uvicorn.should_exit = True
-        finished = self._grpc.stop(drain_seconds)
+        asyncio.run_coroutine_threadsafe(self._stop_grpc(drain_seconds), self._loop)
+        self._thread.join(max(0.0, deadline - time.monotonic()) + 1)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._answer())
+
+    async def _answer(self) -> None:
+        """Both protocols, on one event loop: two threads would wait for each other's Python."""
+        await self._health.tell(self.ready())
+        await self._grpc.start()
+        await self._uvicorn.serve([self._socket])
+        await self._stopped.wait()
+
+    async def _stop_grpc(self, drain_seconds: float) -> None:
+        await self._health.tell(self.ready())
         self._health.finish()
-        done = finished.wait(drain_seconds + 1)
-        self._web.join(max(0.0, deadline - time.monotonic()) + 1)
-        return done and not self._web.is_alive()
+        await self._grpc.stop(drain_seconds)
+        self._stopped.set()
 
     def _tell_health(self) -> None:
-        # As one: a readiness found before the draining began must not be told after it.
-        with self._telling:
-            self._health.tell(self.ready())
+        def begin() -> None:
+            # Asked for on the loop: a readiness found before the draining is not told after it.
+            self._told = asyncio.create_task(self._health.tell(self.ready()))
+
+        with contextlib.suppress(RuntimeError):  # of a loop that has ended: nobody asks any more
+            self._loop.call_soon_threadsafe(begin)
 
 
 def _uvicorn_config(rest: RestApi, settings: ServerSettings) -> uvicorn.Config:
@@ -157,6 +181,8 @@ def _uvicorn_config(rest: RestApi, settings: ServerSettings) -> uvicorn.Config:
         rest.application(),
         http=Protocol,
         ws="none",
+        # Who a proxy says is asking makes no difference here.
+        proxy_headers=False,
         lifespan="off",
         log_config=None,
         # What fails is logged where it fails; uvicorn would add what callers sent.
@@ -188,7 +214,7 @@ def _bound(host: str, port: int) -> socket.socket:
         raise RunError(f"cannot listen on {host}:{port}: {why}") from error
 
 
-def _bind_grpc(server: grpc.Server, settings: ServerSettings) -> int:
+def _bind_grpc(server: grpc.aio.Server, settings: ServerSettings) -> int:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{host}:{settings.grpc_port}"
     try:

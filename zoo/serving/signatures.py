@@ -1,5 +1,6 @@
 """What a SavedModel can be asked: its signatures as typed records, and the check against them."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,15 +31,27 @@ class Spec:
     shape: tuple[int | None, ...] | None
     tensor: str
 
-    @property
+    @functools.cached_property
+    def number(self) -> int:
+        """Its type's in TensorFlow's protocol buffers."""
+        return self.dtype.as_datatype_enum
+
+    @functools.cached_property
     def is_text(self) -> bool:
         """Whether it holds strings."""
         return self.dtype == tf.string
 
-    @property
+    @functools.cached_property
     def array_dtype(self) -> Any:
         """The NumPy type that feeds it: `object` for strings, which are `bytes`."""
         return object if self.is_text else self.dtype.as_numpy_dtype
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        """Whether it takes arrays of that shape."""
+        return self.shape is None or (
+            len(self.shape) == len(shape)
+            and all(want in (None, size) for want, size in zip(self.shape, shape, strict=True))
+        )
 
     def __str__(self) -> str:
         if self.shape is None:
@@ -83,7 +96,10 @@ class Signature:
             takes = ", ".join(f"{key}: {spec}" for key, spec in sorted(self.inputs.items()))
             raise invalid(f"inputs {'; '.join(wrong)}. The signature takes {takes or 'none'}")
         for key, spec in self.inputs.items():
-            check_one(key, spec, tf.as_dtype(given[key].dtype), given[key].shape)
+            array = given[key]
+            # TensorFlow takes its time to name a type.
+            if array.dtype != spec.array_dtype or not spec.fits(array.shape):
+                check_one(key, spec, tf.as_dtype(array.dtype), array.shape)
         rows = {a.shape[0] if a.shape else 1 for a in given.values()}
         if len(rows) > 1 and all(
             spec.shape is not None and spec.shape and spec.shape[0] is None
@@ -112,11 +128,7 @@ def check_one(key: str, spec: Spec, dtype: tf.DType, shape: tuple[int, ...]) -> 
             ...
         zoo.serving.failure.Failure: input 'lengths' takes int32[?], not float32[2]
     """
-    fits = spec.shape is None or (
-        len(spec.shape) == len(shape)
-        and all(want in (None, size) for want, size in zip(spec.shape, shape, strict=True))
-    )
-    if dtype != spec.dtype or not fits:
+    if dtype != spec.dtype or not spec.fits(shape):
         raise invalid(f"input {quoted(key)} takes {spec}, not {Spec(dtype, shape, '')}")
 
 

@@ -46,16 +46,20 @@ def array_of(key: str, proto: Any, spec: Spec, max_elements: int) -> np.ndarray:
     sizes = tuple(dim.size for dim in shape.dim)
     if shape.unknown_rank or any(size < 0 for size in sizes):
         raise invalid(f"input {quoted(key)} has no definite shape")
-    try:
-        dtype = tf.as_dtype(proto.dtype)
-    except TypeError as error:
-        raise invalid(f"input {quoted(key)} has an unknown dtype {proto.dtype}") from error
-    check_one(key, spec, dtype, sizes)
+    # TensorFlow takes its time to name a type.
+    if proto.dtype != spec.number or not spec.fits(sizes):
+        try:
+            dtype = tf.as_dtype(proto.dtype)
+        except TypeError as error:
+            raise invalid(f"input {quoted(key)} has an unknown dtype {proto.dtype}") from error
+        check_one(key, spec, dtype, sizes)
     # Beside a size of 0 any other would pass for none at all, and a model may count up to it.
     if max(math.prod(sizes), *sizes, 0) > max_elements:
         raise invalid(f"input {quoted(key)} has more than {max_elements} elements")
     if spec.is_text and _text_bytes(proto, math.prod(sizes)) > max_elements:
         raise invalid(f"input {quoted(key)} unfolds to more than {max_elements} bytes")
+    if spec.is_text and len(proto.string_val) == math.prod(sizes):
+        return np.array([*proto.string_val, None], object)[:-1].reshape(sizes)
     try:
         array = tf.make_ndarray(proto)
     except (TypeError, ValueError) as error:

@@ -132,6 +132,19 @@ class Loaded:
         check_answer(outputs.values(), self._max_elements)
         return outputs
 
+    def queue_of(self, signature: Signature, given: Rows) -> int | None:
+        """The queue in which all rows of a request can share a batch with other requests' rows.
+
+        Args:
+            signature: one of `signatures`.
+            given: an array for each of its inputs, checked.
+
+        Returns:
+            Its number; `None` if they go to several, or to none.
+        """
+        answer = self._answers[signature.name]
+        return answer.queue_of(given) if isinstance(answer, Batcher) else None
+
     def close(self) -> None:
         """Gives back the memory; nothing may be running."""
         self._let_go()
