@@ -37,6 +37,10 @@ def main(argv: list[str]) -> None:
         )
     text = f"{machine()}, {date.today()}; {_WORDS.value} words\n\n{benchmark_serving.table(found)}"
     text += f"\n\nBatches with no one to talk to:\n\n{benchmark_floor.table(floor)}"
+    capacity = max(one.at_once for one in floor)
+    text += (
+        f"\n\nWith those and nothing else to do:\n\n{benchmark_serving.ceiling(found, capacity)}"
+    )
     measuring.tell(text, benchmark_serving.as_json(found), out)
 
 

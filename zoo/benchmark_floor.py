@@ -7,6 +7,7 @@ is a process's to choose once, and before all else.
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from zoo.benchmark_serving import sample_text
 from zoo.errors import RunError
 from zoo.export import load_servable
 
-ROWS = (1, 8, 32, 64)
+ROWS = (1, 4, 8, 16, 32, 64)
 # Kinds of operations by how their names begin; all others are "other".
 _KINDS = {
     "LSTM": ("BlockLSTM",),
@@ -49,6 +51,7 @@ class Floor:
     Args:
         rows: of a batch.
         milliseconds: the 50th and the 99th percentile of a batch's time.
+        at_once: texts a second when as many such batches run at once as there are cores.
         spent: milliseconds of a batch by the kind of operation, summed over the threads.
         products: milliseconds of one thread for the products of matrices in a batch's LSTMs, made
             by TensorFlow's own product one after the other; 0 if the model has no LSTM.
@@ -56,6 +59,7 @@ class Floor:
 
     rows: int
     milliseconds: tuple[float, float]
+    at_once: float
     spent: dict[str, float]
     products: float
 
@@ -84,7 +88,8 @@ def measure(model: Path, words: int, seconds: float) -> list[Floor]:
             words * float(np.median(_timed(_products(rows, *shape), seconds / 4))) / _TOGETHER
             for shape in lstm_shapes(shapes)
         )
-        found.append(Floor(rows, (low, high), _spent(ask), products))
+        at_once = rows * _calls_per_second(ask, seconds)
+        found.append(Floor(rows, (low, high), at_once, _spent(ask), products))
     return found
 
 
@@ -106,20 +111,22 @@ def table(found: Sequence[Floor]) -> str:
     """The figures as Markdown.
 
     Example:
-        >>> print(table([Floor(8, (4.0, 5.0), {"LSTM": 6.0, "text": 1.0, "other": 1.0}, 3.0)]))
-        | rows | p50 (ms) | p99 | texts a second | LSTM | of it products | text | other |
-        |--:|--:|--:|--:|--:|--:|--:|--:|
-        | 8 | 4.0 | 5.0 | 2,000 | 6.0 | 3.0 | 1.0 | 1.0 |
+        >>> spent = {"LSTM": 6.0, "text": 1.0, "other": 1.0}
+        >>> print(table([Floor(8, (4.0, 5.0), 3000.0, spent, 3.0)]))
+        | rows | p50 (ms) | p99 | texts a second | at once | LSTM | its products | text | other |
+        |--:|--:|--:|--:|--:|--:|--:|--:|--:|
+        | 8 | 4.0 | 5.0 | 2,000 | 3,000 | 6.0 | 3.0 | 1.0 | 1.0 |
     """
     lines = [
-        "| rows | p50 (ms) | p99 | texts a second | LSTM | of it products | text | other |",
-        "|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| rows | p50 (ms) | p99 | texts a second | at once | LSTM | its products | text | other |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for one in found:
         low, high = one.milliseconds
         other = one.spent.get("other", 0.0) + one.spent.get("products", 0.0)
         times = (one.spent.get("LSTM", 0.0), one.products, one.spent.get("text", 0.0), other)
-        cells = (one.rows, f"{low:.1f}", f"{high:.1f}", f"{1e3 * one.rows / low:,.0f}")
+        rates = f"{1e3 * one.rows / low:,.0f}", f"{one.at_once:,.0f}"
+        cells = (one.rows, f"{low:.1f}", f"{high:.1f}", *rates)
         lines.append(f"| {' | '.join(map(str, (*cells, *(f'{time:.1f}' for time in times))))} |")
     return "\n".join(lines)
 
@@ -147,6 +154,14 @@ def _timed(work: Callable[[], Any], seconds: float) -> np.ndarray:
         work()
         times.append(time.perf_counter() - start)
     return np.array(times)
+
+
+def _calls_per_second(work: Callable[[], Any], seconds: float) -> float:
+    """With as many threads at it as there are cores."""
+    cores = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(cores) as pool:
+        times = pool.map(lambda _: _timed(work, seconds), range(cores))
+        return sum(1 / float(each.mean()) for each in times)
 
 
 def _products(rows: int, inner: int, columns: int) -> Callable[[], Any]:

@@ -7,6 +7,7 @@ the next. Beside the server stand
     alone     the SavedModel called in this process, one text at a time
     batches   the same in batches of 64 texts: what the machine could do with no one to talk to
     plain     `zoo.benchmark_plain`, a web service of one endpoint around the SavedModel
+    nothing   `zoo.benchmark_nothing`, the libraries of either protocol and no model
 """
 
 import contextlib
@@ -119,6 +120,7 @@ def measure(
         with _running(plain, f"http://127.0.0.1:{port}/predict", body):
             url = f"http://127.0.0.1:{port}/predict"
             found += [_wrk("plain", url, body, count, seconds, scratch) for count in callers]
+        found += _nothing(body, callers, seconds, scratch)
         rest, grpc = _free_port(), _free_port()
         name, number = version.parent.name, int(version.name)
         config = scratch / "models.config"
@@ -135,7 +137,7 @@ def measure(
             target = f"http://127.0.0.1:{grpc}/tensorflow.serving.PredictionService/Predict"
             metrics = f"http://127.0.0.1:{rest}/monitoring/prometheus/metrics"
             for count in callers:
-                found.append(_h2load(target, message, count, seconds, scratch))
+                found.append(_h2load("zoo-serve, gRPC", target, message, count, seconds, scratch))
             _refuse_failures(metrics)
     return found
 
@@ -243,7 +245,57 @@ def _wrk(what: str, url: str, body: Path, callers: int, seconds: float, scratch:
     return Load(what, callers, figures["answers"] / figures["seconds"], (low, high, highest))
 
 
-def _h2load(target: str, message: Path, callers: int, seconds: float, scratch: Path) -> Load:
+def _nothing(body: Path, callers: Sequence[int], seconds: float, scratch: Path) -> list[Load]:
+    from zoo.benchmark_nothing import METHOD, SERVICE
+
+    http, grpc = _free_port(), _free_port()
+    command = [sys.executable, "-m", "zoo.benchmark_nothing", str(http), str(grpc)]
+    url, target = f"http://127.0.0.1:{http}/predict", f"http://127.0.0.1:{grpc}/{SERVICE}/{METHOD}"
+    message = scratch / "nothing.bin"
+    message.write_bytes(_framed(body.read_bytes()))
+    with _running(command, url, body):
+        found = [_wrk("nothing, REST", url, body, count, seconds, scratch) for count in callers]
+        for count in callers:
+            found.append(_h2load("nothing, gRPC", target, message, count, seconds, scratch))
+    return found
+
+
+def ceiling(found: Sequence[Load], capacity: float) -> str:
+    """What a server of these libraries could give at most, as Markdown.
+
+    A text costs at least what it costs in the best of batches, with no one to talk to, and what
+    the protocol's library takes to answer anything at all; both want the same cores.
+
+    Args:
+        found: as `measure` returns it.
+        capacity: texts a second in those batches.
+
+    Example:
+        >>> loads = [
+        ...     Load("plain", 64, 400.0, (1.0, 1.0, 1.0)),
+        ...     Load("nothing, gRPC", 64, 6000.0, (1.0, 1.0, 1.0)),
+        ...     Load("zoo-serve, gRPC", 64, 900.0, (1.0, 1.0, 1.0)),
+        ... ]
+        >>> print(ceiling(loads, 1500.0))
+        | | callers | texts a second at most | of plain | reached |
+        |---|--:|--:|--:|--:|
+        | gRPC | 64 | 1,200 | 3.00 | 75 % |
+    """
+    rates = {(one.what, one.callers): one.rows_per_second for one in found}
+    lines = ["| | callers | texts a second at most | of plain | reached |", "|---|--:|--:|--:|--:|"]
+    for (what, callers), rate in rates.items():
+        nothing, _, protocol = what.partition(", ")
+        if nothing == "nothing":
+            most = 1 / (1 / capacity + 1 / rate)
+            of_plain = f"{most / rates['plain', callers]:.2f}"
+            reached = f"{100 * rates[f'zoo-serve, {protocol}', callers] / most:.0f} %"
+            lines.append(f"| {protocol} | {callers} | {most:,.0f} | {of_plain} | {reached} |")
+    return "\n".join(lines)
+
+
+def _h2load(
+    what: str, target: str, message: Path, callers: int, seconds: float, scratch: Path
+) -> Load:
     log = scratch / "h2load.log"
     log.unlink(missing_ok=True)
     command = ["h2load", "--no-tls-proto=h2c", f"--clients={callers}", "--max-concurrent-streams=1"]
@@ -258,17 +310,21 @@ def _h2load(target: str, message: Path, callers: int, seconds: float, scratch: P
         raise RunError(f"gRPC, {callers} callers: requests failed: {done.stdout.strip()}")
     ended = rows[:, 0] + rows[:, 2]
     rate = len(rows) / ((ended.max() - rows[:, 0].min()) / 1e6)
-    return Load("zoo-serve, gRPC", callers, rate, _percentiles(rows[:, 2] / 1e3))
+    return Load(what, callers, rate, _percentiles(rows[:, 2] / 1e3))
 
 
 def _grpc_message(name: str, text: str) -> bytes:
-    """A request to Predict as gRPC frames it: no compression, its length, itself."""
+    """A request to Predict as gRPC frames it."""
     from tensorflow_serving.apis import predict_pb2
 
     request = predict_pb2.PredictRequest()
     request.model_spec.name = name
     request.inputs["text"].CopyFrom(tf.make_tensor_proto([text]))
-    content = request.SerializeToString()
+    return _framed(request.SerializeToString())
+
+
+def _framed(content: bytes) -> bytes:
+    """No compression, its length, itself."""
     return struct.pack(">BI", 0, len(content)) + content
 
 

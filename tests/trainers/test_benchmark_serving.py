@@ -41,12 +41,16 @@ def test_all_that_is_asked_answers_and_is_written(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout == out.with_suffix(".md").read_text("utf-8")
     floor = done.stdout.partition("Batches with no one to talk to:")[2].splitlines()
-    assert [line.split(" | ")[0] for line in floor[4:]] == ["| 1", "| 8", "| 32", "| 64"]
+    rows = [f"| {rows}" for rows in benchmark_floor.ROWS]
+    assert [line.split(" | ")[0] for line in floor[4 : 4 + len(rows)]] == rows
+    assert [line.split(" | ")[:2] for line in floor[-2:]] == [["| REST", "2"], ["| gRPC", "2"]]
     found = json.loads(out.with_suffix(".json").read_text("utf-8"))
     assert [(one["what"], one["callers"]) for one in found] == [
         ("alone", 1),
         ("batches", 1),
         ("plain", 2),
+        ("nothing, REST", 2),
+        ("nothing, gRPC", 2),
         ("zoo-serve, REST", 2),
         ("zoo-serve, gRPC", 2),
     ]
@@ -83,4 +87,4 @@ def test_a_batch_spends_its_time_on_operations_that_the_profiler_names(tmp_path)
     assert [one.rows for one in found] == list(benchmark_floor.ROWS)
     for one in found:
         assert {"LSTM", "text", "other"} <= set(one.spent)
-        assert min(one.products, *one.spent.values(), *one.milliseconds) > 0
+        assert min(one.products, one.at_once, *one.spent.values(), *one.milliseconds) > 0

@@ -81,15 +81,8 @@ class RestApi:
 
     def application(self) -> Starlette:
         """What a web server runs."""
-        routes = [
-            Route(f"{_API}models", self._guarded("List", self._list)),
-            Route("/monitoring/prometheus/metrics", self._guarded("Metrics", self._page)),
-            Route("/openapi.json", self._guarded("Describe", self._describe)),
-            Route("/docs", self._guarded("Docs", self._docs)),
-            Route("/healthz", self._alive),
-            Route("/readyz", self._is_ready),
-            *site.routes(),
-        ]
+        # In the order of how often they are asked for: they are gone through one by one.
+        routes = []
         for which in ("", "/versions/{version}", "/labels/{label}"):
             place = f"{_API}models/{{model}}{which}"
             for verb, ask in (
@@ -101,6 +94,15 @@ class RestApi:
                 routes.append(Route(f"{place}:{verb}", handler, methods=["POST"]))
             routes.append(Route(f"{place}/metadata", self._guarded("Metadata", self._metadata)))
             routes.append(Route(place, self._guarded("Status", self._status)))
+        routes += [
+            Route(f"{_API}models", self._guarded("List", self._list)),
+            Route("/monitoring/prometheus/metrics", self._guarded("Metrics", self._page)),
+            Route("/openapi.json", self._guarded("Describe", self._describe)),
+            Route("/docs", self._guarded("Docs", self._docs)),
+            Route("/healthz", self._alive),
+            Route("/readyz", self._is_ready),
+            *site.routes(),
+        ]
         middleware = []
         if self._origins:
             middleware.append(
