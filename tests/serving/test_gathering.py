@@ -73,6 +73,25 @@ def test_no_more_rows_than_a_batch_has_are_run_as_one():
     assert sorted(len(rows) for rows, _ in loaded.batches) == [3, 3, 4]
 
 
+def test_what_comes_while_enough_is_under_way_makes_up_the_next_lot():
+    loaded = Loaded()
+    loaded.hold.clear()
+
+    async def ask():
+        with ThreadPoolExecutor(4) as pool:
+            gatherer = Gatherer(pool, 4, most=1)
+            asked = []
+            for text in (b"a", b"b", b"c"):
+                request = admitted(loaded, text)
+                asked.append(asyncio.create_task(gatherer.run(request, 0)))
+                await asyncio.sleep(0.05)  # each would be a lot of its own
+            loaded.hold.set()
+            return [one["text"].tolist() for one in await asyncio.gather(*asked)]
+
+    assert asyncio.run(ask()) == [[b"a"], [b"b"], [b"c"]]
+    assert [rows for rows, _ in loaded.batches] == [[b"a"], [b"b", b"c"]]
+
+
 def test_other_queues_and_versions_are_run_apart():
     loaded, other = Loaded(), Loaded()
     requests = [(admitted(loaded, b"a"), 0), (admitted(loaded, b"b"), 1)]

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import grpc
 import numpy as np
 
+from zoo.serving.batching import BatchSettings
 from zoo.serving.failure import Failure
 from zoo.serving.predict import Admitted, Answer, Predictor, Target
 from zoo.serving.signatures import Signature
@@ -114,7 +115,7 @@ class Gatherer:
     def _hand_over(self, loop: asyncio.AbstractEventLoop, key: _Queue) -> None:
         came = self._came.get(key)
         while came and self._under_way[key] < self._most:
-            lot, rows = [came.popleft()], 0
+            lot = [came.popleft()]
             rows = lot[0].request.rows
             while came and rows + came[0].request.rows <= self._max_rows:
                 rows += came[0].request.rows
@@ -149,17 +150,20 @@ class LoopPredictor:
 
     Args:
         predictor: what answers.
-        max_rows: rows of one batch, at most.
+        settings: how rows are batched.
         threads: how many requests, or batches of such, are worked on at once; others wait.
 
     Attributes:
         predictor: the same.
     """
 
-    def __init__(self, predictor: Predictor, max_rows: int, threads: int) -> None:
+    def __init__(self, predictor: Predictor, settings: BatchSettings, threads: int) -> None:
         self.predictor = predictor
         self._pool = ThreadPoolExecutor(threads, "model")
-        self._gatherer = Gatherer(self._pool, max_rows, _lots())
+        # As many as run at once, and one for the core that is free first. A scheduler that waits
+        # for company is given all there is.
+        lots = settings.max_queued if settings.wait_ms else len(os.sched_getaffinity(0)) + 1
+        self._gatherer = Gatherer(self._pool, settings.max_rows, lots)
 
     async def predict(
         self,
@@ -224,11 +228,6 @@ class LoopPredictor:
 
             self._pool.submit(do)
             return await pending
-
-
-def _lots() -> int:
-    """As many as run at once, and one for the core that is free first."""
-    return len(os.sched_getaffinity(0)) + 1
 
 
 def _settle(pending: _Pending[_Found], found: _Found | Exception) -> None:

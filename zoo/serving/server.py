@@ -92,7 +92,7 @@ class Server:
         queue = Queue(batching.max_queued)
         metrics = Metrics(self.registry, queue)
         predictor = Predictor(self.registry, queue)
-        on_loop = LoopPredictor(predictor, batching.max_rows, limits.threads)
+        on_loop = LoopPredictor(predictor, batching, limits.threads)
         doors = (settings.token, settings.origins, settings.hosts)
         rest = RestApi(on_loop, metrics, limits, self.ready, *doors)
         with contextlib.ExitStack() as undo:
