@@ -22,6 +22,7 @@ class Echo(tf.Module):
         self.serve = tf.function(self._serve, input_signature=[texts])
         self.scores = tf.function(self._scores, input_signature=[texts])
         self.company = tf.function(self._company, input_signature=[texts])
+        self.words = tf.function(self._words, input_signature=[texts])
         self.tracks = tf.function(
             self._tracks,
             input_signature=[
@@ -47,6 +48,10 @@ class Echo(tf.Module):
         # How many rows were run together, those of other callers included.
         return {"rows": tf.fill(tf.shape(text), tf.shape(text)[0])}
 
+    def _words(self, text):
+        # As free in their number as rows are, and none.
+        return {"words": tf.strings.split(text).values}
+
     def _tracks(self, features, lengths):
         # Of the steps that are there alone, so that what fills a track up must not count.
         mask = tf.sequence_mask(lengths, tf.shape(features)[1], tf.float32)
@@ -65,6 +70,7 @@ def signatures_of(module):
         "serving_default": module.serve,
         "scores": module.scores,
         "company": module.company,
+        "words": module.words,
         "tracks": module.tracks,
         "sums": module.sums,
         "failing": module.failing,

@@ -222,3 +222,14 @@ def test_a_failing_model_says_what_failed_and_no_more(loaded):
         loaded.run(loaded.signatures["failing"], {"ids": np.array([12], np.int32)})
     assert str(caught.value).startswith("assertion failed: [ids run up to 9]")
     assert "\n" not in str(caught.value)
+
+
+def test_each_request_of_a_lot_is_held_to_the_outputs_that_it_wants(echo):
+    loaded = Loaded(echo, BatchSettings(), max_elements=5)
+    signature = loaded.signatures["serving_default"]
+    given = {"text": np.array([b"a", b"bc"], object)}
+    queue = loaded.queue_of(signature, given)
+    few, all_of_them = loaded.run_together(signature, queue, [(given, ["length"]), (given, ())])
+    assert {key: array.tolist() for key, array in few.items()} == {"length": [1, 2]}
+    assert isinstance(all_of_them, Failure)
+    loaded.close()

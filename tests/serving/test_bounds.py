@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -133,6 +134,37 @@ def test_a_message_that_does_not_come_holds_no_place(echo, silent_calls):
             assert predict.future(iter([b"\xff"])).code() is grpc.StatusCode.INTERNAL
     finally:
         server.close()
+
+
+def test_watchers_of_health_leave_places_for_calls(echo):
+    server = Running([ServedModel("echo", echo.parent)], limits=Limits(requests=8))
+    server.until(server.server.ready)
+    asked = predict_pb2.PredictRequest()
+    asked.model_spec.name = "echo"
+    asked.inputs["text"].CopyFrom(tf.make_tensor_proto([b"a"]))
+    try:
+        with grpc.insecure_channel(server.grpc) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            watches = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
+            for watch in watches:
+                assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            refused = health.Watch(health_pb2.HealthCheckRequest())
+            assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            assert stub.Predict(asked, 30).outputs["text"].string_val == [b"a"]
+            for watch in watches:
+                watch.cancel()
+    finally:
+        server.close()
+
+
+def test_a_stream_that_is_no_reflection_is_refused_and_not_logged(running, caplog):
+    with grpc.insecure_channel(running.grpc) as channel:
+        name = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        call = channel.stream_stream(name)(iter([b"\xff"]))
+        assert call.code() is grpc.StatusCode.INTERNAL
+        assert call.details() == "the message is none that this method takes"
+    assert not caplog.records
 
 
 class Words(tf.Module):

@@ -33,10 +33,15 @@ class Loaded:
             raise invalid("bad")
         return given
 
+    def run_together(self, signature, queue, requests):
+        texts = [given["text"] for given, _ in requests]
+        self.run(signature, {"text": np.concatenate(texts)})
+        return [{"text": one} for one in texts]
+
 
 def admitted(loaded, *texts, alone=False):
     given = {"text": np.array([*texts, None], object)[:-1]}
-    return Admitted(1, loaded, SIGNATURE, given, len(texts), alone)
+    return Admitted(1, loaded, SIGNATURE, given, len(texts), (), alone)
 
 
 def gathered(requests, max_rows=4, most=9):
@@ -90,6 +95,32 @@ def test_what_comes_while_enough_is_under_way_makes_up_the_next_lot():
 
     assert asyncio.run(ask()) == [[b"a"], [b"b"], [b"c"]]
     assert [rows for rows, _ in loaded.batches] == [[b"a"], [b"b", b"c"]]
+
+
+def test_who_leaves_before_is_not_worked_for():
+    loaded = Loaded()
+    loaded.hold.clear()
+
+    async def ask():
+        with ThreadPoolExecutor(4) as pool:
+            gatherer = Gatherer(pool, 4, most=1)
+            requests = [admitted(loaded, text) for text in (b"a", b"b", b"c", b"d")]
+            gone = [False, False, True, False]
+            asked = [
+                asyncio.create_task(gatherer.run(request, 0, lambda left=left: left))
+                for request, left in zip(requests, gone, strict=True)
+            ]
+            await asyncio.sleep(0)  # the first of them is all that there is room for
+            for task in asked[1:2]:
+                task.cancel()
+            loaded.hold.set()
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    first, cancelled, left, last = asyncio.run(ask())
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert (type(left), str(left)) == (Failure, "the caller is gone")
+    assert (first["text"].tolist(), last["text"].tolist()) == ([b"a"], [b"d"])
+    assert [text for rows, _ in loaded.batches for text in rows] == [b"a", b"d"]
 
 
 def test_other_queues_and_versions_are_run_apart():

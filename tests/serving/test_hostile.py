@@ -8,6 +8,7 @@ import time
 
 import grpc
 import pytest
+import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
@@ -209,8 +210,70 @@ def test_headers_that_come_byte_by_byte_have_an_end_too(running, monkeypatch):
                 time.sleep(0.001)
 
 
+@pytest.mark.parametrize("line", [b"X: " + b"a" * 1000, b""], ids=["many", "one"])
+def test_trailers_without_end(running, line):
+    head = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with connect(running) as connection:
+        connection.sendall(head + b"1\r\na\r\n0\r\n" + (b"" if line else b"X: "))
+        with pytest.raises(OSError, match=r"reset|pipe|aborted"):
+            connection.sendall((line + b"\r\n" if line else b"a" * 1000) * 20_000)
+
+
+def test_a_trailer_is_no_header(running):
+    head = b"GET /healthz HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    with connect(running) as connection:
+        connection.sendall(head + b"Host: localhost\r\n\r\n")
+        assert said(everything(connection)) == (400, "Invalid HTTP request received.")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: elsewhere\r\n\r\n",
+        b"GET /healthz HTTP/2.0\r\nHost: localhost\r\n\r\n",
+    ],
+    ids=["none", "two", "version"],
+)
+def test_a_request_names_one_host(running, sent):
+    with connect(running) as connection:
+        connection.sendall(sent)
+        assert said(everything(connection)) == (400, "Invalid HTTP request received.")
+
+
+def test_what_is_no_http_takes_no_answer_away(running):
+    body = b'{"instances": ["a film"]}'
+    head = HEAD + b"Content-Length: %d\r\n\r\n" % len(body)
+    with connect(running) as connection:
+        connection.sendall(head + body + b"nonsense\r\n\r\n")
+        first, _, second = everything(connection).partition(b"HTTP/1.1 400")
+    assert b'"predictions"' in first
+    assert b"Invalid HTTP request received." in second
+
+
+def test_rows_that_the_model_does_not_keep_apart_are_not_mixed_up(running):
+    """Outputs that look like rows, and are none: callers together get their own all the same."""
+    wrong = []
+
+    def ask(caller):
+        for turn in range(20):
+            words = [f"{caller}-{turn}-{n}" for n in range(1 + caller % 3)]
+            body = {"signature_name": "words", "inputs": [" ".join(words)]}
+            got = running.http.post("/v1/models/echo:predict", json=body)
+            if got.json() != {"outputs": words}:
+                wrong.append((words, got.json()))
+
+    callers = [threading.Thread(target=ask, args=(caller,)) for caller in range(12)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("size", [1, 20_000], ids=["small", "large"])
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
-def test_refusals_hold_nothing_back(running, protocol):
+def test_refusals_hold_nothing_back(running, protocol, size):
     """A circle would keep each until Python looks for some: gRPC calls are open as long."""
     gc.collect()
     gc.disable()
@@ -219,17 +282,35 @@ def test_refusals_hold_nothing_back(running, protocol):
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
             asked = predict_pb2.PredictRequest()
             asked.model_spec.name = "nobody"
+            asked.inputs["text"].CopyFrom(tf.make_tensor_proto(["a" * size]))
             for _ in range(200):
                 if protocol == "grpc":
                     code = stub.Predict.future(asked, 60.0).code()
                     assert code is grpc.StatusCode.NOT_FOUND
                 else:
-                    got = running.http.post("/v1/models/nobody:predict", json={"instances": []})
+                    got = running.http.post(
+                        "/v1/models/nobody:predict", json={"instances": ["a" * size]}
+                    )
                     assert got.status_code == 404
-        failures = [one for one in gc.get_objects() if type(one) is Failure]
+        del asked
+        kept = (Failure, predict_pb2.PredictRequest)
+        found = [one for one in gc.get_objects() if type(one) in kept]
     finally:
         gc.enable()
     # One may be on its way still.
+    assert len(found) < 5
+
+
+def test_nor_does_what_a_model_fails_on(running):
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(50):
+            body = {"signature_name": "failing", "instances": [10]}
+            assert running.http.post("/v1/models/echo:predict", json=body).status_code == 400
+        failures = [one for one in gc.get_objects() if type(one) is Failure]
+    finally:
+        gc.enable()
     assert len(failures) < 5
 
 

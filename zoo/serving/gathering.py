@@ -11,7 +11,7 @@ import contextlib
 import os
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,8 +24,9 @@ from zoo.serving.failure import Failure
 from zoo.serving.predict import Admitted, Answer, Predictor, Target
 from zoo.serving.signatures import Signature
 
-# Bytes of a request that are read sooner than a thread takes its turn, and elements of an answer.
-SMALL_BODY = 1 << 14
+# Bytes of a request, and elements of its arrays, that are read sooner than a thread takes its turn,
+# and elements of an answer that are written so.
+SMALL = 1 << 14
 _SMALL_ANSWER = 1 << 10
 
 Rows = dict[str, np.ndarray]
@@ -53,9 +54,12 @@ class _Pending(asyncio.Future[_Found]):
     """
 
     gone: threading.Event | None = None
+    begun = True
 
     def cancel(self, msg: Any = None) -> bool:
         """Says so to the work, and refuses: asyncio cancels the task when this is done."""
+        if not self.begun:
+            return super().cancel(msg)
         if self.gone is not None:
             self.gone.set()
         return False
@@ -67,6 +71,7 @@ class _Asked:
 
     request: Admitted
     answer: _Pending[Rows]
+    is_gone: Callable[[], bool]
 
 
 # A version, a signature, and a number of one of its queues.
@@ -89,45 +94,65 @@ class Gatherer:
         self._came: dict[_Queue, deque[_Asked]] = {}
         self._under_way: Counter[_Queue] = Counter()
 
-    async def run(self, request: Admitted, queue: int) -> Rows:
+    async def run(
+        self, request: Admitted, queue: int, is_gone: Callable[[], bool] = lambda: False
+    ) -> Rows:
         """Answers a request.
 
         Args:
             request: what is asked.
             queue: what `Loaded.queue_of` says of it.
+            is_gone: whether nobody waits for the answer any more, other than by cancelling.
 
         Returns:
-            An array for each output.
+            An array for each output that is wanted.
 
         Raises:
             Failure: as `zoo.serving.versions.Loaded.run`.
         """
         loop = asyncio.get_running_loop()
-        asked = _Asked(request, _Pending(loop=loop))
+        asked = _Asked(request, _Pending(loop=loop), is_gone)
+        asked.answer.begun = False
         # Loads of one version are one object, and no other's.
         key = (request.loaded, request.signature.name, queue)
         if (came := self._came.get(key)) is None:
             came = self._came[key] = deque()
             loop.call_soon(self._hand_over, loop, key)
         came.append(asked)
-        return await asked.answer
+        try:
+            return await asked.answer
+        finally:
+            del asked  # a failure's traceback holds this very frame: a circle
 
     def _hand_over(self, loop: asyncio.AbstractEventLoop, key: _Queue) -> None:
         came = self._came.get(key)
         while came and self._under_way[key] < self._most:
-            lot = [came.popleft()]
-            rows = lot[0].request.rows
-            while came and rows + came[0].request.rows <= self._max_rows:
-                rows += came[0].request.rows
-                lot.append(came.popleft())
+            if not (lot := self._lot(came)):
+                continue
             self._under_way[key] += 1
-            self._pool.submit(self._work, loop, key, lot)
+            _submit(self._pool, self._work, loop, key, lot)
         if not came:
             self._came.pop(key, None)
 
+    def _lot(self, came: deque[_Asked]) -> list[_Asked]:
+        """As many as go together, without those whose callers have left meanwhile."""
+        lot: list[_Asked] = []
+        rows = 0
+        while came and (not lot or rows + came[0].request.rows <= self._max_rows):
+            asked = came.popleft()
+            if asked.answer.cancelled():
+                continue
+            asked.answer.begun = True
+            if asked.is_gone():
+                asked.answer.set_exception(_gone())
+                continue
+            rows += asked.request.rows
+            lot.append(asked)
+        return lot
+
     def _work(self, loop: asyncio.AbstractEventLoop, key: _Queue, lot: list[_Asked]) -> None:
         """In a thread."""
-        found = _answers([asked.request for asked in lot])
+        found = _answers([asked.request for asked in lot], key[2])
         loop.call_soon_threadsafe(self._tell, loop, key, lot, found)
 
     def _tell(
@@ -139,6 +164,9 @@ class Gatherer:
     ) -> None:
         for asked, one in zip(lot, found, strict=True):
             _settle(asked.answer, one)
+        # Frames that a failure's traceback leads to hold both: circles, which would keep the rows.
+        lot.clear()
+        found.clear()
         self._under_way[key] -= 1
         if not self._under_way[key]:
             del self._under_way[key]  # with it goes what holds a version in memory
@@ -160,6 +188,7 @@ class LoopPredictor:
     def __init__(self, predictor: Predictor, settings: BatchSettings, threads: int) -> None:
         self.predictor = predictor
         self._pool = ThreadPoolExecutor(threads, "model")
+        self._pool.submit(int).result()  # one thread that is there whatever comes
         # As many as run at once, and one for the core that is free first. A scheduler that waits
         # for company is given all there is.
         lots = settings.max_queued if settings.wait_ms else len(os.sched_getaffinity(0)) + 1
@@ -171,6 +200,7 @@ class LoopPredictor:
         read: Callable[[Signature], Rows],
         wanted: Collection[str] = (),
         watch: Watch = unwatched,
+        is_gone: Callable[[], bool] = lambda: False,
     ) -> Answer:
         """As `Predictor.predict`, for a request that is read in no time.
 
@@ -179,6 +209,7 @@ class LoopPredictor:
             read: the request's arrays, given the signature that they are for.
             wanted: keys of outputs; all, if there are none.
             watch: as for `in_thread`.
+            is_gone: as for `Gatherer.run`.
 
         Raises:
             Failure: whatever goes wrong.
@@ -186,10 +217,9 @@ class LoopPredictor:
         with self.predictor.admitted(target, read, wanted) as one:
             queue = one.loaded.queue_of(one.signature, one.given)
             if queue is None:
-                outputs = await self.in_thread(lambda go_on: one.run(go_on, wanted), watch)
+                outputs = await self.in_thread(one.run, watch)
             else:
-                outputs = await self._gatherer.run(one, queue)
-                outputs = {key: outputs[key] for key in wanted or outputs}
+                outputs = await self._gatherer.run(one, queue, is_gone)
             return Answer(one.version, one.signature, outputs)
 
     async def in_thread(self, work: Callable[[GoOn], _Found], watch: Watch = unwatched) -> _Found:
@@ -211,23 +241,40 @@ class LoopPredictor:
 
             def go_on() -> None:
                 if gone.is_set():
-                    raise Failure(grpc.StatusCode.CANCELLED, "the caller is gone")
+                    raise _gone()
 
             loop = asyncio.get_running_loop()
             pending: _Pending[_Found] = _Pending(loop=loop)
             pending.gone = gone
 
+            # What a failure's traceback leads to, the pool's frames included, must not lead to what
+            # holds the failure: the circle would keep the request until Python looks for some.
+            waiting: list[_Pending[_Found]] = [pending]
+
             def do() -> None:
-                found: _Found | Exception
                 try:
                     go_on()  # its turn may have come too late
                     found = work(go_on)
                 except Exception as error:
-                    found = error
-                loop.call_soon_threadsafe(_settle, pending, found)
+                    loop.call_soon_threadsafe(_settle, waiting.pop(), error)
+                else:
+                    loop.call_soon_threadsafe(_settle, waiting.pop(), found)
 
-            self._pool.submit(do)
-            return await pending
+            _submit(self._pool, do)
+            try:
+                return await pending
+            finally:
+                del pending
+
+
+def _submit(pool: Executor, work: Callable[..., None], *given: Any) -> None:
+    # It is in the pool's queue, even where no other thread can be started: the first one takes it.
+    with contextlib.suppress(RuntimeError):
+        pool.submit(work, *given)
+
+
+def _gone() -> Failure:
+    return Failure(grpc.StatusCode.CANCELLED, "the caller is gone")
 
 
 def _settle(pending: _Pending[_Found], found: _Found | Exception) -> None:
@@ -237,23 +284,14 @@ def _settle(pending: _Pending[_Found], found: _Found | Exception) -> None:
         pending.set_result(found)
 
 
-def _answers(requests: list[Admitted]) -> list[Rows | Exception]:
+def _answers(requests: list[Admitted], queue: int) -> list[Rows | Exception]:
     """Runs some requests as one; if that fails, each by itself."""
     if len(requests) > 1:
+        first = requests[0]
         with contextlib.suppress(Exception):  # perhaps of another one's rows
-            return [*_together(requests)]
+            asked = [(one.given, one.wanted) for one in requests]
+            return [*first.loaded.run_together(first.signature, queue, asked)]
     return [_by_itself(request) for request in requests]
-
-
-def _together(requests: list[Admitted]) -> Iterator[Rows]:
-    first = requests[0]
-    given = {key: np.concatenate([one.given[key] for one in requests]) for key in first.given}
-    outputs = first.loaded.run(first.signature, given)
-    start = 0
-    for request in requests:
-        part = slice(start, start + request.rows)
-        yield {key: array[part] for key, array in outputs.items()}
-        start += request.rows
 
 
 def _by_itself(request: Admitted) -> Rows | Exception:

@@ -1,9 +1,12 @@
 """TensorFlow Serving's gRPC services, by its published stubs."""
 
 import asyncio
+import contextlib
+import functools
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -23,8 +26,8 @@ from tensorflow_serving.apis import (
 
 from zoo.serving import examples, health_service, status
 from zoo.serving.failure import failure_of, invalid, quoted
-from zoo.serving.gathering import SMALL_BODY, GoOn, LoopPredictor, is_small
-from zoo.serving.limits import Limits, check_answer
+from zoo.serving.gathering import SMALL, GoOn, LoopPredictor, is_small
+from zoo.serving.limits import Limits, TooMany, check_answer
 from zoo.serving.metrics import Metrics
 from zoo.serving.predict import Answer, Target
 from zoo.serving.signatures import Signature
@@ -32,6 +35,20 @@ from zoo.serving.tensors import array_of, proto_of
 
 PREDICTION = prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name
 MODEL = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
+
+_UNREADABLE = "the message is none that this method takes"
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """What a method returns in place of an answer.
+
+    grpc keeps what `abort` raises, and so the frames that it comes from, until Python looks for
+    circles: they must not hold the request.
+    """
+
+    code: grpc.StatusCode
+    message: str
 
 
 class _Service:
@@ -43,10 +60,8 @@ class _Service:
         self._metrics = metrics
         self._limits = limits
 
-    async def _answer(
-        self, method: str, model: str, context: Any, work: Callable[[], Awaitable[Any]]
-    ) -> Any:
-        start, code, message = time.perf_counter(), grpc.StatusCode.OK, ""
+    async def _answer(self, method: str, model: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        start, code = time.perf_counter(), grpc.StatusCode.OK
         try:
             return await work()
         except asyncio.CancelledError:  # the caller has left, or its deadline is over
@@ -57,11 +72,10 @@ class _Service:
             code, message = failure.code, str(failure)
             # Its traceback holds this very frame: a circle, in which the call would stay open.
             del failure
+            return _Refusal(code, message)
         finally:
             seconds = time.perf_counter() - start
             self._metrics.observe("GRPC", method, model, code.name, seconds)
-        # Not above, where the failure would live on in what this raises.
-        return await context.abort(code, message)
 
 
 class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -70,13 +84,13 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
     async def Predict(self, request: Any, context: Any) -> Any:
         """Answers rows."""
 
-        def read(signature: Signature) -> dict[str, np.ndarray]:
+        elements = self._limits.elements
+
+        def read(signature: Signature, most: int = elements) -> dict[str, np.ndarray]:
             # Names first: `Signature.check` says what is wrong with them, all at once.
             known = signature.inputs
             return {
-                key: array_of(key, proto, known[key], self._limits.elements)
-                if key in known
-                else np.empty(0)
+                key: array_of(key, proto, known[key], most) if key in known else np.empty(0)
                 for key, proto in request.inputs.items()
             }
 
@@ -86,18 +100,21 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
                 raise invalid("output_filter names an output twice")
             target = _target(request.model_spec)
             loop = self._loop_predictor
-            if request.ByteSize() <= SMALL_BODY:
-                answer = await loop.predict(target, read, wanted)
-            else:
+            answer = None
+            if request.ByteSize() <= SMALL:
+                read_here = functools.partial(read, most=min(elements, SMALL))
+                with contextlib.suppress(TooMany):  # unfolded, it is not small
+                    answer = await loop.predict(target, read_here, wanted)
+            if answer is None:
                 answer = await loop.in_thread(
                     lambda go_on: self._predictor.predict(target, read, wanted, None, go_on)
                 )
-            check_answer(answer.outputs.values(), self._limits.elements)
+            check_answer(answer.outputs.values(), elements)
             if is_small(answer):
                 return _response(target, answer)
             return await loop.in_thread(lambda _: _response(target, answer))
 
-        return await self._answer("Predict", request.model_spec.name, context, work)
+        return await self._answer("Predict", request.model_spec.name, work)
 
     async def Classify(self, request: Any, context: Any) -> Any:
         """Answers examples with classes and scores."""
@@ -115,7 +132,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
                     classes.add(label=label, score=score)
             return response
 
-        return await self._answer_in_thread("Classify", request, context, work)
+        return await self._answer_in_thread("Classify", request, work)
 
     async def Regress(self, request: Any, context: Any) -> Any:
         """Answers examples with a number each."""
@@ -131,7 +148,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
                 response.result.regressions.add(value=value)
             return response
 
-        return await self._answer_in_thread("Regress", request, context, work)
+        return await self._answer_in_thread("Regress", request, work)
 
     async def GetModelMetadata(self, request: Any, context: Any) -> Any:
         """Says what a version can be asked."""
@@ -144,19 +161,18 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
                 raise invalid("metadata_field must hold signature_def")
             return status.model_metadata(self._predictor, _target(request.model_spec))
 
-        return await self._answer("GetModelMetadata", request.model_spec.name, context, work)
+        return await self._answer("GetModelMetadata", request.model_spec.name, work)
 
     async def MultiInference(self, request: Any, context: Any) -> Any:
         """Is not served."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "MultiInference is not served")
+        return _Refusal(grpc.StatusCode.UNIMPLEMENTED, "MultiInference is not served")
 
     async def _answer_in_thread(
-        self, method: str, request: Any, context: Any, work: Callable[[GoOn], Any]
+        self, method: str, request: Any, work: Callable[[GoOn], Any]
     ) -> Any:
         return await self._answer(
             method,
             request.model_spec.name,
-            context,
             lambda: self._loop_predictor.in_thread(work),
         )
 
@@ -170,11 +186,11 @@ class ModelService(_Service, model_service_pb2_grpc.ModelServiceServicer):
         async def work() -> Any:
             return status.model_status(self._predictor.registry, _target(request.model_spec))
 
-        return await self._answer("GetModelStatus", request.model_spec.name, context, work)
+        return await self._answer("GetModelStatus", request.model_spec.name, work)
 
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:
         """Is not served: callers do not choose what the server reads."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "the configuration is read at the start")
+        return _Refusal(grpc.StatusCode.UNIMPLEMENTED, "the configuration is read at the start")
 
 
 class _Guarded(grpc.GenericRpcHandler):
@@ -217,8 +233,17 @@ class _Guarded(grpc.GenericRpcHandler):
 
     def _patient(self, handler: Any) -> Any:
         """A handler of one message that is not waited for without end, as grpc itself would."""
+        serializers = handler.request_deserializer, handler.response_serializer
         if handler.request_streaming:
-            return handler
+
+            async def both(requests: Any, context: Any) -> Any:
+                try:
+                    async for answer in handler.stream_stream(requests, context):
+                        yield answer
+                except DecodeError:
+                    await context.abort(grpc.StatusCode.INTERNAL, _UNREADABLE)
+
+            return grpc.stream_stream_rpc_method_handler(both, *serializers)
 
         async def message(context: Any) -> Any:
             try:
@@ -228,12 +253,11 @@ class _Guarded(grpc.GenericRpcHandler):
                 why = f"the message did not come within {self._seconds:g} seconds"
                 await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, why)
             except DecodeError:
-                await context.abort(grpc.StatusCode.INTERNAL, "the message is no such message")
+                await context.abort(grpc.StatusCode.INTERNAL, _UNREADABLE)
             if found is grpc.aio.EOF:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call holds no message")
             return found
 
-        serializers = handler.request_deserializer, handler.response_serializer
         if handler.response_streaming:
 
             async def many(_: Any, context: Any) -> None:
@@ -246,7 +270,10 @@ class _Guarded(grpc.GenericRpcHandler):
 
         async def one(_: Any, context: Any) -> Any:
             async with self._places:
-                return await handler.unary_unary(await message(context), context)
+                answer = await handler.unary_unary(await message(context), context)
+            if isinstance(answer, _Refusal):
+                await context.abort(answer.code, answer.message)
+            return answer
 
         return grpc.stream_unary_rpc_method_handler(one, *serializers)
 
@@ -311,7 +338,8 @@ def make_server(
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(
         ModelService(predictor, metrics, limits), methods
     )
-    checks = health_service.Health((PREDICTION, MODEL))
+    # Strangers may watch, and must not take all the places.
+    checks = health_service.Health((PREDICTION, MODEL), max(1, limits.requests // 4))
     open_to_all: Any = _Methods(server, "", limits)
     health_pb2_grpc.add_HealthServicer_to_server(checks, open_to_all)
     names = (PREDICTION, MODEL, health_service.NAME, reflection.SERVICE_NAME)

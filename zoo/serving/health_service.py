@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection
 from typing import Any
 
+import grpc
 from grpc_health.v1 import health, health_pb2
 
 NAME = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
@@ -14,10 +15,12 @@ class Health(health.aio.HealthServicer):
 
     Args:
         services: the names that may be asked for; the empty one, for the whole server, always may.
+        most: how many may watch at once.
     """
 
-    def __init__(self, services: Collection[str]) -> None:
+    def __init__(self, services: Collection[str], most: int) -> None:
         super().__init__()
+        self._places = most
         self._services = ("", *services)
         self._finished = False
         # Set, and put aside for a new one, whenever anything changes.
@@ -39,6 +42,15 @@ class Health(health.aio.HealthServicer):
             unknown = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
             await context.write(health_pb2.HealthCheckResponse(status=unknown))
             return
+        if not self._places:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch already")
+        self._places -= 1
+        try:
+            await self._tell_of_changes(request, context)
+        finally:
+            self._places += 1
+
+    async def _tell_of_changes(self, request: Any, context: Any) -> None:
         told = None
         # Not the library's: there, one who leaves takes the others' news along.
         while True:

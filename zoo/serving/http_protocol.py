@@ -8,6 +8,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from zoo.serving.json_codec import dumped
 
+_INVALID = "Invalid HTTP request received."
+
 
 class PatientProtocol(HttpToolsProtocol):
     """An HTTP/1.1 connection that waits `header_seconds` for each request's headers, no longer.
@@ -25,7 +27,9 @@ class PatientProtocol(HttpToolsProtocol):
     write_seconds = 30.0
     write_bytes = 1 << 16
     _part: Literal["headers", "body"] | None = None
+    # Bytes of headers, or of trailers, which no part of the body follows.
     _headers_came = 0
+    _broken = False
     _due: asyncio.TimerHandle | None = None
     _waits = 0.0
     _unread_due: asyncio.TimerHandle | None = None
@@ -44,7 +48,11 @@ class PatientProtocol(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            if self._part == "body" or self._answered:
+                self.send_400_response(_INVALID)
+            else:  # the request before it still has its answer coming
+                self._broken = True
+                self._wait_no_more()
             return
         if self._part == "headers":
             self._wait(self.header_seconds)
@@ -56,6 +64,8 @@ class PatientProtocol(HttpToolsProtocol):
             self._wait(self.header_seconds)
 
     def _parse(self, data: bytes) -> None:
+        if self._broken:
+            return
         self._headers_came += len(data)
         while data:
             try:
@@ -66,8 +76,9 @@ class PatientProtocol(HttpToolsProtocol):
                 # is offered: the request is read again, as if it had not asked for one.
                 data = self._without_upgrade() + data[upgrade.args[0] :]
                 self.parser = httptools.HttpRequestParser(self)
-        if self._part == "headers" and self._headers_came > self.header_bytes:
-            raise httptools.HttpParserError("headers without end")
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        if self._part is not None and self._headers_came > self.header_bytes:
+            raise httptools.HttpParserError("headers, or trailers, without end")
 
     def _without_upgrade(self) -> bytes:
         method, version = self.parser.get_method(), self.parser.get_http_version()
@@ -82,17 +93,44 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._part, self._headers_came = "headers", 0
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; what follows a body is none."""
+        if self._part == "headers":
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """The end of its headers."""
-        self._part = "body"
+        self._part, self._headers_came = "body", 0
+        version = self.parser.get_http_version()
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if version not in ("1.0", "1.1") or hosts > 1 or (version == "1.1" and not hosts):
+            self._part = None
+            raise ValueError("as HTTP/1.1 has it, a request names one host")
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+            # By it, whoever answers can tell whether the caller has hung up.
+            self.scope["state"]["cycle"] = self.cycle
+
+    def on_body(self, body: bytes) -> None:
+        """A part of its body."""
+        self._headers_came = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The end of its body."""
         self._part = None
         if not self.parser.should_upgrade():
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The end of an answer."""
+        super().on_response_complete()
+        if not self._answered or self.transport.is_closing():
+            return
+        if self._broken:
+            self.send_400_response(_INVALID)
+        elif self._part == "headers":
+            self._wait(self.header_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends the waiting."""

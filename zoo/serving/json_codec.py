@@ -13,10 +13,11 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import grpc
 import numpy as np
 
 from zoo.serving.failure import invalid, quoted
-from zoo.serving.limits import Limits, check_answer
+from zoo.serving.limits import Limits, TooMany, check_answer
 from zoo.serving.signatures import Signature, Spec
 
 # The most axes that NumPy has.
@@ -156,7 +157,8 @@ def array_of(key: str, value: Any, spec: Spec, max_elements: int) -> np.ndarray:
         want = None if spec.shape is None else spec.shape[axis]
         size = max(map(len, level), default=want or 0)
         if len(level) * size > max_elements:
-            raise invalid(f"input {quoted(key)} would have more than {max_elements} elements")
+            message = f"input {quoted(key)} would have more than {max_elements} elements"
+            raise TooMany(grpc.StatusCode.INVALID_ARGUMENT, message)
         if any(len(item) != size for item in level):
             if want is not None:
                 raise invalid(f"input {quoted(key)} takes {spec}: a list has another length")

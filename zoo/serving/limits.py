@@ -21,8 +21,8 @@ class Limits:
         body_seconds: from a request's headers to the last byte of its body.
         header_seconds: from its first byte to the end of its headers.
         requests: that may be under way, over each protocol.
-        threads: requests that are worked on at once, over each protocol; the others wait. One gRPC
-            connection may have half of them under way.
+        threads: requests that are worked on at once, over both protocols, and gRPC's messages that
+            are held; the others wait. One gRPC connection may have half of them under way.
     """
 
     body_bytes: int = 4 << 20
@@ -62,6 +62,10 @@ def check_size(elements: int, max_elements: int) -> None:
     """The same for what is not put together yet."""
     if elements > max_elements:
         raise invalid(f"the answer has more than {max_elements} elements: ask for fewer rows")
+
+
+class TooMany(Failure):
+    """An input of more elements than are taken."""
 
 
 class TooLarge(Failure):

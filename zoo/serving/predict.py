@@ -57,6 +57,7 @@ class Admitted:
         signature: what is asked.
         given: an array for each of its inputs, checked.
         rows: how many.
+        wanted: keys of outputs; all, if there are none.
         alone: whether no others are there to share a batch with.
     """
 
@@ -65,13 +66,12 @@ class Admitted:
     signature: Signature
     given: dict[str, np.ndarray]
     rows: int
+    wanted: Collection[str]
     alone: bool
 
-    def run(
-        self, go_on: Callable[[], None] = nobody_left, wanted: Collection[str] = ()
-    ) -> dict[str, np.ndarray]:
-        """Runs it; arguments, result and errors as of `zoo.serving.versions.Loaded.run`."""
-        return self.loaded.run(self.signature, self.given, wanted, go_on, self.alone)
+    def run(self, go_on: Callable[[], None] = nobody_left) -> dict[str, np.ndarray]:
+        """Runs it; argument, result and errors as of `zoo.serving.versions.Loaded.run`."""
+        return self.loaded.run(self.signature, self.given, self.wanted, go_on, self.alone)
 
 
 class Queue:
@@ -155,7 +155,7 @@ class Predictor:
             Failure: whatever goes wrong.
         """
         with self.admitted(target, read, wanted, method) as asked:
-            return Answer(asked.version, asked.signature, asked.run(go_on, wanted))
+            return Answer(asked.version, asked.signature, asked.run(go_on))
 
     @contextmanager
     def admitted(
@@ -178,7 +178,8 @@ class Predictor:
                 given = read(signature)
                 rows = signature.check(given)
                 with self.queue.admitted(rows) as alone:
-                    yield Admitted(version.number, loaded, signature, given, rows, alone)
+                    number = version.number
+                    yield Admitted(number, loaded, signature, given, rows, wanted, alone)
         except Failure:
             raise
         except Exception as error:  # a caller is told in its protocol, whatever it was

@@ -27,8 +27,8 @@ from starlette.routing import Route
 
 from zoo.serving import examples, json_codec, openapi, site, status
 from zoo.serving.failure import Failure, failure_of, invalid, quoted
-from zoo.serving.gathering import SMALL_BODY, GoOn, LoopPredictor, is_small
-from zoo.serving.limits import Bodies, Limits, TooLarge, TooSlow
+from zoo.serving.gathering import SMALL, GoOn, LoopPredictor, is_small
+from zoo.serving.limits import Bodies, Limits, TooLarge, TooMany, TooSlow
 from zoo.serving.metrics import Metrics
 from zoo.serving.predict import Target
 
@@ -176,9 +176,11 @@ class RestApi:
 
     async def _ask_to_predict(self, request: Request) -> Response:
         async with self._bodies.read(request) as body:
-            if len(body) <= SMALL_BODY:
-                answer = await self._predict_here(request, body)
-            else:
+            answer = None
+            if len(body) <= SMALL:
+                with contextlib.suppress(TooMany):  # filled up, it is not small
+                    answer = await self._predict_here(request, body)
+            if answer is None:
                 answer = await self._in_thread(self._predict, request, body)
         return Response(answer, media_type="application/json")
 
@@ -192,8 +194,9 @@ class RestApi:
         elements = self._limits.elements
         answer = await self._loop_predictor.predict(
             _named(target, asked),
-            lambda signature: json_codec.arrays_of(asked, signature, elements),
+            lambda signature: json_codec.arrays_of(asked, signature, min(elements, SMALL)),
             watch=functools.partial(_watched, request),
+            is_gone=functools.partial(_has_left, request),
         )
         rows = "instances" in asked
         if is_small(answer):
@@ -266,6 +269,11 @@ class RestApi:
         if self._ready():
             return JSONResponse({"status": "ready"})
         return _error(503, "not ready")
+
+
+def _has_left(request: Request) -> bool:
+    cycle = request.scope.get("state", {}).get("cycle")  # as `PatientProtocol` has it
+    return cycle is not None and cycle.disconnected
 
 
 @contextlib.contextmanager

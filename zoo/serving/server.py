@@ -119,10 +119,16 @@ class Server:
         return not self._draining.is_set() and self.registry.ready()
 
     def start(self) -> None:
-        """Begins to listen, and to load; returns as soon as it listens."""
+        """Begins to listen, and to load; returns as soon as it listens.
+
+        Raises:
+            RunError: if it cannot.
+        """
         self._thread.start()
         while not self._uvicorn.started and self._thread.is_alive():
             time.sleep(0.01)
+        if not self._thread.is_alive():
+            raise RunError("the server has ended before it began: its log says why")
         self.registry.start()
 
     def stop(self, drain_seconds: float) -> bool:

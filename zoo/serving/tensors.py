@@ -3,10 +3,12 @@
 import math
 from typing import Any
 
+import grpc
 import numpy as np
 import tensorflow as tf
 
 from zoo.serving.failure import invalid, quoted
+from zoo.serving.limits import TooMany
 from zoo.serving.signatures import Spec, check_one
 
 # Where a TensorProto keeps its values if it keeps them one by one.
@@ -55,9 +57,9 @@ def array_of(key: str, proto: Any, spec: Spec, max_elements: int) -> np.ndarray:
         check_one(key, spec, dtype, sizes)
     # Beside a size of 0 any other would pass for none at all, and a model may count up to it.
     if max(math.prod(sizes), *sizes, 0) > max_elements:
-        raise invalid(f"input {quoted(key)} has more than {max_elements} elements")
+        raise _too_many(f"input {quoted(key)} has more than {max_elements} elements")
     if spec.is_text and _text_bytes(proto, math.prod(sizes)) > max_elements:
-        raise invalid(f"input {quoted(key)} unfolds to more than {max_elements} bytes")
+        raise _too_many(f"input {quoted(key)} unfolds to more than {max_elements} bytes")
     if spec.is_text and len(proto.string_val) == math.prod(sizes):
         return np.array([*proto.string_val, None], object)[:-1].reshape(sizes)
     try:
@@ -65,6 +67,10 @@ def array_of(key: str, proto: Any, spec: Spec, max_elements: int) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise invalid(f"input {quoted(key)}: its values do not fill its shape") from error
     return np.asarray(array, spec.array_dtype)
+
+
+def _too_many(message: str) -> TooMany:
+    return TooMany(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def _text_bytes(proto: Any, count: int) -> int:

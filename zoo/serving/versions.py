@@ -145,6 +145,37 @@ class Loaded:
         answer = self._answers[signature.name]
         return answer.queue_of(given) if isinstance(answer, Batcher) else None
 
+    def run_together(
+        self, signature: Signature, queue: int, requests: Sequence[tuple[Rows, Collection[str]]]
+    ) -> list[Rows | Failure]:
+        """Answers several requests of one queue by one call.
+
+        Args:
+            signature: one of `signatures`.
+            queue: what `queue_of` says of each request.
+            requests: the rows of each, checked, and the keys of outputs that it wants, if not all.
+
+        Returns:
+            For each its outputs, or why it gets none.
+
+        Raises:
+            Exception: whatever goes wrong; then none is answered.
+        """
+        answer: Any = self._answers[signature.name]
+        ordered = [{key: given[key] for key in signature.inputs} for given, _ in requests]
+        parts = answer.run_together(queue, ordered)
+        return [
+            self._bounded(_wanted(signature, part, wanted))
+            for part, (_, wanted) in zip(parts, requests, strict=True)
+        ]
+
+    def _bounded(self, outputs: Rows) -> Rows | Failure:
+        try:
+            check_answer(outputs.values(), self._max_elements)
+        except Failure as failure:
+            return failure
+        return outputs
+
     def close(self) -> None:
         """Gives back the memory; nothing may be running."""
         self._let_go()
