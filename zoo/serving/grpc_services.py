@@ -199,15 +199,16 @@ class _Guarded(grpc.GenericRpcHandler):
     Args:
         methods: the service's own.
         token: what callers must show, if anything.
-        limits: how long a message may take, and how many calls are worked on at once. The messages
-            of others are not read yet, so that no more are held.
+        seconds: how long a message may take.
+        places: of the calls that are worked on at once. The messages of others are not read yet, so
+            that no more are held.
     """
 
-    def __init__(self, methods: Any, token: str, limits: Limits) -> None:
+    def __init__(self, methods: Any, token: str, seconds: float, places: asyncio.Semaphore) -> None:
         self._methods = methods
         self._wanted = f"Bearer {token}".encode() if token else b""
-        self._seconds = limits.body_seconds
-        self._places = asyncio.Semaphore(limits.threads)
+        self._seconds = seconds
+        self._places = places
         # By their names, which are the service's: no caller makes any up.
         self._guarded: dict[str, Any] = {}
 
@@ -283,17 +284,17 @@ async def _refuse(requests: Any, context: Any) -> None:
 
 
 class _Methods:
-    """Takes a service's methods, as a server does, and guards them.
+    """Takes the methods of some services, as a server does, and guards them.
 
     Args:
         server: where they go.
         token: as for `_Guarded`.
-        limits: the same.
+        limits: of messages; the services have the places of `limits.threads` together.
     """
 
     def __init__(self, server: grpc.aio.Server, token: str, limits: Limits) -> None:
         self._server = server
-        self._guards = token, limits
+        self._guards = token, limits.body_seconds, asyncio.Semaphore(limits.threads)
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
         """Adds them to the server."""
@@ -321,7 +322,7 @@ def make_server(
         options=[
             ("grpc.max_receive_message_length", limits.body_bytes),
             ("grpc.max_send_message_length", -1),
-            # No one connection takes all the places of a service.
+            # No one connection takes all the places.
             ("grpc.max_concurrent_streams", max(1, limits.threads // 2)),
             # Another server on the port is an error, not a partner.
             ("grpc.so_reuseport", 0),

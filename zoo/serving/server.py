@@ -111,6 +111,7 @@ class Server:
             undo.pop_all()
         self.rest_port: int = self._socket.getsockname()[1]
         self._stopped = asyncio.Event()
+        self._told: asyncio.Task[None] | None = None  # which else nothing would hold
         self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
         self.registry.on_change(self._tell_health)
 
